@@ -1,0 +1,69 @@
+package lodge
+
+import "time"
+
+// State is the state of a delivery (design section 4).
+type State string
+
+// The states of a delivery.
+const (
+	Queued   State = "queued"   // accepted; nothing of it is on its way
+	Sending  State = "sending"  // an intent is committed; bytes may have left
+	Unknown  State = "unknown"  // the target may or may not have it: it is asked before anything is sent
+	Placed   State = "placed"   // the target says that it has it; not proven yet
+	Verified State = "verified" // there, and proven
+	Failed   State = "failed"   // failed for good, until somebody queues it again
+)
+
+// Live tells whether the engine still works on a delivery in state s.
+func (s State) Live() bool { return s != Verified && s != Failed }
+
+// Submission is one verified envelope as the store keeps it.
+type Submission struct {
+	Key     Key
+	Signer  Signer
+	Raw     []byte   // the incoming bytes, never rewritten: a DSSE envelope or a Sigstore bundle
+	SPKI    []byte   // DER of the public key that verified it; nil where a certificate in Raw did
+	Subject []Digest // the statement's SHA-256 subjects, sorted; empty where it is no statement
+	Scopes  []string // given by the submitter
+}
+
+// Delivery is one envelope's way to one target, for a repository to one subject there.
+// It is unique by (key, signer, target, subject).
+type Delivery struct {
+	ID       int64
+	Key      Key
+	Signer   Signer
+	Target   Target
+	Subject  Digest // zero for a log
+	State    State
+	Attempt  int  // the fencing token: it grows with each claim
+	Sends    int  // how often bytes were sent
+	Adopted  bool // the entry or artifact was there without this store's doing
+	Due      time.Time
+	Accepted time.Time
+	Receipt  *Receipt // set in Placed (perhaps without proof) and Verified
+	Err      *Error   // why the last attempt did not succeed
+}
+
+// Intent is what is committed before the first byte leaves (promise 4): all that is
+// needed to ask later whether it arrived.
+type Intent struct {
+	Request   []byte `json:"request,omitempty"`   // log: the body of the request. repository: the bundle
+	LeafHash  Digest `json:"leafHash,omitzero"`   // log: RFC 6962 leaf hash of the entry
+	EntryUUID string `json:"entryUUID,omitempty"` // v1 log: tree id and leaf hash in hex
+	Manifest  Digest `json:"manifest,omitzero"`   // repository: digest of the manifest
+	LogID     string `json:"logId,omitempty"`     // log: of the shard, hex
+	ReadURL   string `json:"readURL,omitempty"`   // log: where that shard is read
+	TreeSize  int64  `json:"treeSize,omitempty"`  // log: size under which the entry was proven absent
+}
+
+// Transition is one row of a delivery's history.
+type Transition struct {
+	Attempt int       `json:"attempt"`
+	From    State     `json:"from,omitempty"`
+	To      State     `json:"to"`
+	Time    time.Time `json:"time"`
+	Intent  *Intent   `json:"intent,omitempty"`
+	Error   *Error    `json:"error,omitempty"`
+}
