@@ -46,6 +46,15 @@ type Delivery struct {
 	Err      *Error   // why the last attempt did not succeed
 }
 
+// Address says where d goes, the same on every machine: the target's address, for a
+// repository with the subject behind it.
+func (d Delivery) Address() string {
+	if d.Subject.IsZero() {
+		return d.Target.Address
+	}
+	return d.Target.Address + "@" + d.Subject.String()
+}
+
 // Intent is what is committed before the first byte leaves (promise 4): all that is
 // needed to ask later whether it arrived.
 type Intent struct {
