@@ -1,0 +1,205 @@
+// Package bundle reads Sigstore bundles v0.1 to v0.3 and bare DSSE envelopes, and writes
+// Sigstore bundles v0.3 that are the same bytes in every build.
+//
+// It judges nothing: what it reads is as the sender wrote it. Floor 1, pure: it may import
+// the root package and dsse; no network, no clock, no files.
+package bundle
+
+import (
+	"encoding/json"
+	"encoding/pem"
+	"fmt"
+	"strings"
+
+	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/dsse"
+)
+
+// MediaType is the media type of the bundles that this package writes (Sigstore bundle
+// specification, v0.3).
+const MediaType = "application/vnd.dev.sigstore.bundle.v0.3+json"
+
+// Limits on what Parse takes.
+const (
+	MaxSize         = dsse.MaxEnvelope + 8<<20 // of the JSON, in bytes: an envelope, and what vouches for it
+	MaxEntries      = 32                       // transparency log entries
+	MaxTimestamps   = 32                       // RFC 3161 timestamps
+	MaxCertificates = 16                       // of one chain
+)
+
+// mediaTypes are the spellings in use. The oldest three carry the version as a parameter;
+// the dotted form came with v0.3, and some tools wrote it for the versions before.
+var mediaTypes = map[string]bool{
+	"application/vnd.dev.sigstore.bundle+json;version=0.1": true,
+	"application/vnd.dev.sigstore.bundle+json;version=0.2": true,
+	"application/vnd.dev.sigstore.bundle+json;version=0.3": true,
+	"application/vnd.dev.sigstore.bundle.v0.1+json":        true,
+	"application/vnd.dev.sigstore.bundle.v0.2+json":        true,
+	MediaType: true,
+}
+
+// Bundle is an envelope with what came along to verify it. Nothing of it is verified.
+type Bundle struct {
+	MediaType    string         // as given; empty where it was a bare DSSE envelope
+	Envelope     *dsse.Envelope // at least one signature
+	Certificates [][]byte       // DER, leaf first; empty where a key signed
+	KeyHint      string         // names the key; a hint and no more
+	Timestamps   [][]byte       // DER, RFC 3161 TimeStampResp
+	Entries      []lodge.Entry  // of transparency logs
+}
+
+// Parse reads a Sigstore bundle that holds a DSSE envelope, or a bare DSSE envelope. Its
+// errors wrap lodge.ErrMalformed or lodge.ErrLimit and fit on one line.
+func Parse(raw []byte) (*Bundle, error) {
+	if len(raw) > MaxSize {
+		return nil, fmt.Errorf("%w: a bundle of %d bytes (at most %d)", lodge.ErrLimit, len(raw), MaxSize)
+	}
+	var top shape
+	if err := json.Unmarshal(raw, &top); err != nil {
+		return nil, malformed("not a JSON object: %v", err)
+	}
+	if !top.isBundle() {
+		return parseEnvelope(raw)
+	}
+	var p protobundle.Bundle
+	// Members that a later minor version adds are skipped: they can only add to what vouches
+	// for the envelope, and the incoming bytes are kept as they are elsewhere.
+	err := protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: dsse.MaxDepth}.Unmarshal(raw, &p)
+	if err != nil {
+		return nil, malformed("not a Sigstore bundle: %s", oneLine(err))
+	}
+	return fromProto(&p)
+}
+
+// shape tells which members the top level has.
+type shape struct {
+	MediaType member `json:"mediaType"`
+	Material  member `json:"verificationMaterial"`
+	Envelope  member `json:"dsseEnvelope"`
+	Message   member `json:"messageSignature"`
+}
+
+func (s shape) isBundle() bool { return bool(s.MediaType || s.Material || s.Envelope || s.Message) }
+
+// member is whether a member is there; it keeps no copy of a large value.
+type member bool
+
+func (m *member) UnmarshalJSON([]byte) error { *m = true; return nil }
+
+// parseEnvelope reads a bare envelope. Some signers put their certificate beside the
+// signature (`cert`, PEM); it counts where just one signature does.
+func parseEnvelope(raw []byte) (*Bundle, error) {
+	env, err := dsse.Parse(raw)
+	if err != nil {
+		return nil, err
+	}
+	b := &Bundle{Envelope: env}
+	var certs struct {
+		Signatures []struct {
+			Cert any `json:"cert"`
+		} `json:"signatures"`
+	}
+	if err := json.Unmarshal(raw, &certs); err != nil {
+		return nil, malformed("%v", err)
+	}
+	for _, s := range certs.Signatures {
+		text, _ := s.Cert.(string)
+		block, _ := pem.Decode([]byte(text))
+		if block == nil || block.Type != "CERTIFICATE" {
+			continue
+		}
+		if b.Certificates != nil {
+			b.Certificates = nil
+			break
+		}
+		b.Certificates = [][]byte{block.Bytes}
+	}
+	return b, nil
+}
+
+func fromProto(p *protobundle.Bundle) (*Bundle, error) {
+	if !mediaTypes[p.GetMediaType()] {
+		return nil, malformed("a Sigstore bundle of unknown version, mediaType %.100q (v0.1 to v0.3 are known)", p.GetMediaType())
+	}
+	if p.GetMessageSignature() != nil {
+		return nil, malformed("the bundle holds a messageSignature, which signs a file and is no attestation (a dsseEnvelope is needed)")
+	}
+	env, err := envelope(p.GetDsseEnvelope())
+	if err != nil {
+		return nil, err
+	}
+	material := p.GetVerificationMaterial()
+	b := &Bundle{MediaType: p.GetMediaType(), Envelope: env, KeyHint: material.GetPublicKey().GetHint()}
+
+	chain := material.GetX509CertificateChain().GetCertificates()
+	if leaf := material.GetCertificate(); leaf != nil {
+		chain = append(chain, leaf)
+	}
+	if len(chain) > MaxCertificates {
+		return nil, fmt.Errorf("%w: %d certificates (at most %d)", lodge.ErrLimit, len(chain), MaxCertificates)
+	}
+	for _, c := range chain {
+		if len(c.GetRawBytes()) == 0 {
+			return nil, malformed("an empty certificate in the bundle")
+		}
+		b.Certificates = append(b.Certificates, c.GetRawBytes())
+	}
+
+	stamps := material.GetTimestampVerificationData().GetRfc3161Timestamps()
+	if len(stamps) > MaxTimestamps {
+		return nil, fmt.Errorf("%w: %d timestamps (at most %d)", lodge.ErrLimit, len(stamps), MaxTimestamps)
+	}
+	for _, t := range stamps {
+		b.Timestamps = append(b.Timestamps, t.GetSignedTimestamp())
+	}
+
+	entries := material.GetTlogEntries()
+	if len(entries) > MaxEntries {
+		return nil, fmt.Errorf("%w: %d log entries (at most %d)", lodge.ErrLimit, len(entries), MaxEntries)
+	}
+	for i, e := range entries {
+		entry, err := entryFromProto(e)
+		if err != nil {
+			return nil, fmt.Errorf("log entry %d of the bundle: %w", i, err)
+		}
+		b.Entries = append(b.Entries, entry)
+	}
+	return b, nil
+}
+
+func envelope(p *protodsse.Envelope) (*dsse.Envelope, error) {
+	switch {
+	case p == nil:
+		return nil, malformed("the bundle holds no dsseEnvelope")
+	case p.GetPayloadType() == "":
+		return nil, malformed("the envelope has no payloadType")
+	case len(p.GetPayload()) > dsse.MaxPayload:
+		return nil, fmt.Errorf("%w: a payload of %d bytes (at most %d)", lodge.ErrLimit, len(p.GetPayload()), dsse.MaxPayload)
+	case len(p.GetSignatures()) == 0:
+		return nil, malformed("the envelope has no signatures")
+	case len(p.GetSignatures()) > dsse.MaxSignatures:
+		return nil, fmt.Errorf("%w: %d signatures (at most %d)", lodge.ErrLimit, len(p.GetSignatures()), dsse.MaxSignatures)
+	}
+	env := &dsse.Envelope{PayloadType: p.GetPayloadType(), Payload: p.GetPayload()}
+	for _, s := range p.GetSignatures() {
+		if len(s.GetSig()) == 0 {
+			return nil, malformed("an empty signature in the envelope")
+		}
+		env.Signatures = append(env.Signatures, dsse.Signature{KeyID: s.GetKeyid(), Sig: s.GetSig()})
+	}
+	return env, nil
+}
+
+func malformed(format string, args ...any) error {
+	return fmt.Errorf("%w: "+format, append([]any{lodge.ErrMalformed}, args...)...)
+}
+
+// oneLine evens out the text of a protobuf error, which varies its white space from build
+// to build on purpose.
+func oneLine(err error) string {
+	return strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "proto:")), " ")
+}
