@@ -24,7 +24,7 @@ type Submission struct {
 	Signer  Signer
 	Raw     []byte   // the incoming bytes, never rewritten: a DSSE envelope or a Sigstore bundle
 	SPKI    []byte   // DER of the public key that verified it; nil where a certificate in Raw did
-	Subject []Digest // the statement's SHA-256 subjects, sorted; empty where it is no statement
+	Subjects []Digest // the statement's SHA-256 subjects, sorted; empty where it is no statement
 	Scopes  []string // given by the submitter
 }
 
@@ -75,4 +75,45 @@ type Transition struct {
 	Time    time.Time `json:"time"`
 	Intent  *Intent   `json:"intent,omitempty"`
 	Error   *Error    `json:"error,omitempty"`
+}
+
+// Order asks for one delivery of a submission.
+type Order struct {
+	Target   Target
+	Subject  Digest // for a repository
+	Requires []int  // the orders of the same submission that must be verified before this one starts
+}
+
+// Accepted is what became of an Order.
+type Accepted struct {
+	Delivery
+	New bool // this call made the delivery
+}
+
+// Change is one transition of a delivery. The store applies it only while the delivery
+// is still in state From under the same Attempt, and writes the history row and the
+// events in the same transaction.
+type Change struct {
+	Delivery         // as it is to be: State, Due, Receipt, Err, Adopted
+	From     State   // as it must be
+	Intent   *Intent // written ahead of a send, in the change to Sending
+	Entry    *Entry  // the log entry in full, where there is one
+	Bundle   []byte  // the bundle that was found, where it carries another signature than ours
+	Events   []Event
+}
+
+// Job is a claimed delivery with all that an attempt needs.
+type Job struct {
+	Delivery
+	Submission Submission
+	Lease      time.Time  // no request goes out after it
+	Intent     *Intent    // of an earlier attempt, whose bytes are used again
+	Required   []Proof    // of the deliveries that it requires
+	Memory     []Delivery // the repository deliveries that wait for this one: their key tags may know the entry
+}
+
+// Proof is what a verified log delivery gives to the deliveries that require it.
+type Proof struct {
+	Entry  Entry
+	Bundle []byte // where the entry carries another signature than the submission's
 }

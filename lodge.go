@@ -92,3 +92,12 @@ type Target struct {
 	Kind    TargetKind `json:"kind"`    //
 	Address string     `json:"address"` // URL of the log, or oci://registry/repository; the same everywhere
 }
+
+// TargetStatus is a target with how it stands.
+type TargetStatus struct {
+	Target
+	Held      string `json:"held,omitempty"`      // code of the reason; "" while it takes deliveries
+	HeldWords string `json:"heldWords,omitempty"` // the reason for people
+	Waiting   int    `json:"waiting"`             // live deliveries
+	Failed    int    `json:"failed"`              // failed deliveries
+}

@@ -1,0 +1,105 @@
+-- +goose Up
+-- Times are microseconds since 1970, UTC. JSON columns hold the root package's types.
+
+CREATE TABLE target (
+	id         INTEGER PRIMARY KEY,
+	kind       TEXT NOT NULL,
+	name       TEXT NOT NULL UNIQUE,
+	address    TEXT NOT NULL UNIQUE,
+	held       TEXT NOT NULL DEFAULT '',  -- code of the reason; '' while it takes deliveries
+	held_words TEXT NOT NULL DEFAULT '',
+	held_count INTEGER NOT NULL DEFAULT 0 -- how often it was held so far
+);
+
+-- Payloads stay apart from the hot row.
+CREATE TABLE envelope (
+	id       INTEGER PRIMARY KEY,
+	key      BLOB NOT NULL,
+	signer   TEXT NOT NULL,
+	raw      BLOB NOT NULL,  -- as it came, never rewritten
+	spki     BLOB,           -- the public key that verified it, where no certificate did
+	subjects TEXT NOT NULL,  -- JSON: digests
+	scopes   TEXT NOT NULL,  -- JSON: strings; those of resubmissions are added
+	UNIQUE (key, signer)
+);
+
+-- The row is the queue: due_at is the time of the next attempt and the end of the lease
+-- in one, attempt is the fencing token.
+CREATE TABLE delivery (
+	id          INTEGER PRIMARY KEY,
+	envelope_id INTEGER NOT NULL REFERENCES envelope (id),
+	target_id   INTEGER NOT NULL REFERENCES target (id),
+	subject     BLOB NOT NULL,       -- empty for a log
+	state       TEXT NOT NULL,
+	attempt     INTEGER NOT NULL DEFAULT 0,
+	sends       INTEGER NOT NULL DEFAULT 0,
+	adopted     INTEGER NOT NULL DEFAULT 0,
+	due_at      INTEGER,             -- NULL: over, or it waits for a required delivery
+	accepted_at INTEGER NOT NULL,
+	receipt     TEXT,                -- JSON
+	error       TEXT,                -- JSON: why the last attempt did not succeed
+	UNIQUE (envelope_id, target_id, subject)
+);
+CREATE INDEX delivery_due ON delivery (target_id, due_at) WHERE due_at IS NOT NULL;
+
+CREATE TABLE requirement (
+	delivery_id INTEGER NOT NULL REFERENCES delivery (id),
+	requires_id INTEGER NOT NULL REFERENCES delivery (id),
+	PRIMARY KEY (requires_id, delivery_id)
+);
+
+-- What was written ahead of the send, and what came of it; large, so apart as well.
+CREATE TABLE parcel (
+	delivery_id INTEGER PRIMARY KEY REFERENCES delivery (id),
+	intent      TEXT,  -- JSON: the intent; dropped once verified
+	entry       TEXT,  -- JSON: the log entry in full
+	bundle      BLOB   -- the bundle that was found, where it carries another signature
+);
+
+CREATE TABLE history (
+	id          INTEGER PRIMARY KEY,
+	delivery_id INTEGER NOT NULL REFERENCES delivery (id),
+	attempt     INTEGER NOT NULL,
+	from_state  TEXT NOT NULL,
+	to_state    TEXT NOT NULL,
+	at          INTEGER NOT NULL,
+	intent      TEXT,  -- JSON, without the request
+	error       TEXT   -- JSON
+);
+CREATE INDEX history_delivery ON history (delivery_id);
+
+CREATE TABLE outbox (
+	seq     INTEGER PRIMARY KEY,
+	id      BLOB NOT NULL UNIQUE,
+	type    TEXT NOT NULL,
+	source  TEXT NOT NULL,
+	subject TEXT NOT NULL,
+	at      INTEGER NOT NULL,
+	data    TEXT NOT NULL
+);
+CREATE INDEX outbox_subject ON outbox (subject);
+
+-- The local leaf index: complete for [first, size) of each log.
+CREATE TABLE leaf_range (
+	id    INTEGER PRIMARY KEY,
+	log   TEXT NOT NULL UNIQUE,    -- log id, hex
+	first INTEGER NOT NULL,
+	size  INTEGER NOT NULL
+);
+CREATE TABLE leaf (
+	log  INTEGER NOT NULL REFERENCES leaf_range (id),
+	hash BLOB NOT NULL,
+	idx  INTEGER NOT NULL,
+	PRIMARY KEY (log, hash, idx)
+) WITHOUT ROWID;
+
+-- +goose Down
+DROP TABLE leaf;
+DROP TABLE leaf_range;
+DROP TABLE outbox;
+DROP TABLE history;
+DROP TABLE parcel;
+DROP TABLE requirement;
+DROP TABLE delivery;
+DROP TABLE envelope;
+DROP TABLE target;
