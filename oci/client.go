@@ -1,0 +1,117 @@
+package oci
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"oras.land/oras-go/v2/registry/remote/auth"
+	"oras.land/oras-go/v2/registry/remote/credentials"
+)
+
+// maxAnswer bounds what is read of an error's body.
+const maxAnswer = 8 << 10
+
+// maxRetryAfter bounds how long a registry may put a target off.
+const maxRetryAfter = time.Hour
+
+// newClient returns a client that asks for credentials when the registry does, and that
+// repeats nothing.
+func newClient(o Options) *auth.Client {
+	transport := o.Transport
+	if transport == nil {
+		t := http.DefaultTransport.(*http.Transport).Clone()
+		t.ResponseHeaderTimeout = time.Minute
+		t.MaxIdleConnsPerHost = 32
+		transport = t
+	}
+	agent := o.UserAgent
+	if agent == "" {
+		agent = "lodge"
+	}
+	client := &auth.Client{
+		Client:     &http.Client{Transport: busyTransport{transport}},
+		Cache:      auth.NewCache(),
+		Credential: credential,
+	}
+	client.SetUserAgent(agent)
+	return client
+}
+
+// credential reads the docker configuration anew each time, for a daemon outlives a login.
+func credential(ctx context.Context, host string) (auth.Credential, error) {
+	store, err := credentials.NewStoreFromDocker(credentials.StoreOptions{})
+	if err != nil {
+		return auth.EmptyCredential, fmt.Errorf("%w: reading the docker configuration: %w", errCredentials, err)
+	}
+	cred, err := credentials.Credential(store)(ctx, host)
+	if err != nil {
+		return auth.EmptyCredential, fmt.Errorf("%w: for %s: %w", errCredentials, host, err)
+	}
+	return cred, nil
+}
+
+// isLoopback tells whether a registry is on this machine; only there plain HTTP will do.
+func isLoopback(host string) bool {
+	name, _, err := net.SplitHostPort(host)
+	if err != nil {
+		name = strings.Trim(host, "[]")
+	}
+	ip := net.ParseIP(name)
+	return name == "localhost" || ip != nil && ip.IsLoopback()
+}
+
+// busyAnswer is an answer that says nothing about the request but "not now": 408, 425, 429,
+// 499 and every 5xx.
+type busyAnswer struct {
+	status     int
+	retryAfter time.Duration
+	words      string
+}
+
+func (b *busyAnswer) Error() string {
+	text := strings.TrimSpace(strconv.Itoa(b.status) + " " + http.StatusText(b.status))
+	if b.words != "" {
+		text += ": " + b.words
+	}
+	return text
+}
+
+// busyTransport turns such answers into errors, because oras drops the Retry-After header
+// of those that it makes of them.
+type busyTransport struct{ next http.RoundTripper }
+
+func (t busyTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	resp, err := t.next.RoundTrip(req)
+	if err != nil {
+		return nil, err
+	}
+	switch s := resp.StatusCode; {
+	case s == http.StatusRequestTimeout, s == http.StatusTooEarly, s == http.StatusTooManyRequests, s == 499, s >= 500:
+	default:
+		return resp, nil
+	}
+	defer func() { _ = resp.Body.Close() }()
+	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // half the words are better than none
+	return nil, &busyAnswer{
+		status:     resp.StatusCode,
+		retryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+		words:      words(body),
+	}
+}
+
+// retryAfter reads the header of that name: seconds or a date (RFC 9110 section 10.2.3).
+func retryAfter(header string, now time.Time) time.Duration {
+	var d time.Duration
+	if seconds, err := strconv.ParseInt(header, 10, 32); err == nil {
+		d = time.Duration(seconds) * time.Second
+	} else if date, err := http.ParseTime(header); err == nil {
+		d = date.Sub(now)
+	}
+	return min(max(d, 0), maxRetryAfter)
+}

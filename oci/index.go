@@ -1,0 +1,209 @@
+package oci
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"oras.land/oras-go/v2/content"
+	"oras.land/oras-go/v2/errdef"
+
+	"github.com/lodgehq/lodge"
+)
+
+// index is the list of one subject's referrers on a registry without the Referrers API: an
+// OCI index under the tag `sha256-<hex>` (distribution specification v1.1, "Referrers Tag
+// Schema"). Anybody may write it at any time, and the last one wins.
+type index struct {
+	repo    *Repository
+	subject lodge.Digest
+	users   int // guarded by repo.mu
+
+	writing sync.Mutex // one writer at a time in this process
+
+	mu      sync.Mutex
+	pending map[digest.Digest]ocispec.Descriptor // to be added by the next writer; guarded by mu
+	last    *indexPage                           // as last seen; guarded by mu
+}
+
+// index returns the subject's index. It is forgotten when its last user releases it.
+func (r *Repository) index(subject lodge.Digest) (x *index, release func()) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	x = r.indexes[subject]
+	if x == nil {
+		x = &index{repo: r, subject: subject, pending: make(map[digest.Digest]ocispec.Descriptor)}
+		r.indexes[subject] = x
+	}
+	x.users++
+	return x, func() {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		if x.users--; x.users == 0 {
+			delete(r.indexes, subject)
+		}
+	}
+}
+
+func (x *index) tag() string { return "sha256-" + x.subject.Hex() }
+
+// add puts desc into the index if it is not in it. Several callers' additions go into one
+// write.
+func (x *index) add(ctx context.Context, desc ocispec.Descriptor) error {
+	x.mu.Lock()
+	x.pending[desc.Digest] = desc
+	x.mu.Unlock()
+
+	x.writing.Lock()
+	defer x.writing.Unlock()
+	x.mu.Lock()
+	_, waits := x.pending[desc.Digest]
+	batch := slices.Collect(maps.Values(x.pending))
+	x.mu.Unlock()
+	if !waits {
+		return nil // the writer before took it along
+	}
+	err := x.write(ctx, batch)
+
+	// A failed batch stays pending for its owners, who are waiting for their turn; this
+	// caller's own part is answered for.
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	delete(x.pending, desc.Digest)
+	if err == nil {
+		for _, d := range batch {
+			delete(x.pending, d.Digest)
+		}
+	}
+	return err
+}
+
+// write adds the batch to the index as it is now.
+func (x *index) write(ctx context.Context, batch []ocispec.Descriptor) error {
+	page, err := x.read(ctx)
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(batch, func(a, b ocispec.Descriptor) int { return bytes.Compare([]byte(a.Digest), []byte(b.Digest)) })
+	raw, changed, err := page.with(batch)
+	if err != nil || !changed {
+		return err
+	}
+	if len(raw) > maxManifest {
+		return lodge.Errorf(lodge.ClassPermanent, "index-full",
+			"%s has no room for another attestation of %s: the index %s would have %d bytes (at most %d, about 10,000 referrers); "+
+				"delete some, or use a registry with the Referrers API", x.repo, x.subject, x.tag(), len(raw), maxManifest)
+	}
+	desc := content.NewDescriptorFromBytes(ocispec.MediaTypeImageIndex, raw)
+	if err := x.repo.remote.Manifests().PushReference(ctx, desc, bytes.NewReader(raw), x.tag()); err != nil {
+		return x.repo.classify(writing, err)
+	}
+	return nil
+}
+
+// read returns the index as it is now. It is fetched only where its digest is another than
+// that of the last one seen, for it may have megabytes.
+func (x *index) read(ctx context.Context) (*indexPage, error) {
+	manifests := x.repo.remote.Manifests()
+	desc, err := manifests.Resolve(ctx, x.tag())
+	if errors.Is(err, errdef.ErrNotFound) || err == nil && desc.Digest == ociDigest(x.subject) {
+		// Some registries take the tag for the digest and answer with the subject itself.
+		return &indexPage{}, nil
+	}
+	if err != nil {
+		return nil, x.repo.classify(reading, err)
+	}
+	x.mu.Lock()
+	last := x.last
+	x.mu.Unlock()
+	if last != nil && last.digest == desc.Digest {
+		return last, nil
+	}
+	if desc.MediaType != ocispec.MediaTypeImageIndex || desc.Size > maxManifest {
+		return nil, lodge.Errorf(lodge.ClassPermanent, "index-invalid",
+			"the tag %s of %s is no referrers index but %s of %d bytes: it is left alone; remove it to attach anything to %s",
+			x.tag(), x.repo, desc.MediaType, desc.Size, x.subject)
+	}
+	raw, err := content.FetchAll(ctx, manifests, desc)
+	if err != nil {
+		return nil, x.repo.classify(reading, err)
+	}
+	page := &indexPage{digest: desc.Digest}
+	if err := page.parse(raw); err != nil {
+		return nil, lodge.Errorf(lodge.ClassPermanent, "index-invalid", "the referrers index %s of %s: %w", x.tag(), x.repo, err)
+	}
+	x.mu.Lock()
+	x.last = page
+	x.mu.Unlock()
+	return page, nil
+}
+
+// indexPage is one state of an index. What others wrote stays as they wrote it, unknown
+// members and all.
+type indexPage struct {
+	digest    digest.Digest
+	members   map[string]json.RawMessage
+	manifests []json.RawMessage
+}
+
+func (p *indexPage) parse(raw []byte) error {
+	if err := json.Unmarshal(raw, &p.members); err != nil {
+		return err
+	}
+	if list, ok := p.members["manifests"]; ok {
+		return json.Unmarshal(list, &p.manifests)
+	}
+	return nil
+}
+
+func (p *indexPage) descriptors() ([]ocispec.Descriptor, error) {
+	list := make([]ocispec.Descriptor, len(p.manifests))
+	for i, raw := range p.manifests {
+		if err := json.Unmarshal(raw, &list[i]); err != nil {
+			return nil, lodge.Errorf(lodge.ClassPermanent, "index-invalid", "entry %d of a referrers index: %w", i, err)
+		}
+	}
+	return list, nil
+}
+
+// with returns the index with the batch in it, and whether that is anything new.
+func (p *indexPage) with(batch []ocispec.Descriptor) (raw []byte, changed bool, err error) {
+	list, err := p.descriptors()
+	if err != nil {
+		return nil, false, err
+	}
+	there := make(map[digest.Digest]bool, len(list))
+	for _, d := range list {
+		there[d.Digest] = true
+	}
+	manifests := slices.Clone(p.manifests)
+	for _, d := range batch {
+		if there[d.Digest] {
+			continue
+		}
+		entry, err := json.Marshal(d)
+		if err != nil {
+			return nil, false, err
+		}
+		manifests = append(manifests, entry)
+	}
+	if len(manifests) == len(p.manifests) {
+		return nil, false, nil
+	}
+	members := map[string]json.RawMessage{
+		"schemaVersion": json.RawMessage(`2`),
+		"mediaType":     json.RawMessage(`"` + ocispec.MediaTypeImageIndex + `"`),
+	}
+	maps.Copy(members, p.members)
+	if members["manifests"], err = json.Marshal(manifests); err != nil {
+		return nil, false, err
+	}
+	raw, err = json.Marshal(members)
+	return raw, true, err
+}
