@@ -1,0 +1,156 @@
+package servers
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// RekorV2Config says how a RekorV2 differs from the usual one of the tests.
+type RekorV2Config struct {
+	Origin             string        // default rekor.test
+	Key                *KeyPair      // of the log; default a new Ed25519 key. ECDSA works as well
+	Dir                string        // storage; default a new folder
+	CheckpointInterval time.Duration // default and least 100ms
+	BatchMaxAge        time.Duration // default 50ms
+	Forgetful          bool          // duplicates are known from the last 256 entries only, as by the server's default
+	ReadOnly           bool          // a frozen shard: nothing is taken
+	Flags              []string      // further flags of the server
+}
+
+// RekorV2 is a rekor-tiles server with POSIX storage, and beside it a file server for the
+// checkpoint and the tiles, which rekor-tiles does not serve.
+type RekorV2 struct {
+	*Process
+	URL     string
+	ReadURL string
+	Read    *Proxy // what serves ReadURL
+	Origin  string
+	Key     KeyPair
+	Dir     string
+
+	t TB
+}
+
+// StartRekorV2 starts a log and waits until it serves.
+func StartRekorV2(t TB, c RekorV2Config) *RekorV2 {
+	t.Helper()
+	binary := install(t, RekorTiles)
+	log := &RekorV2{Origin: c.Origin, Dir: c.Dir, t: t}
+	if log.Origin == "" {
+		log.Origin = "rekor.test"
+	}
+	if log.Dir == "" {
+		log.Dir = t.TempDir()
+	}
+	if c.Key != nil {
+		log.Key = *c.Key
+	} else {
+		log.Key = Ed25519(t)
+	}
+	port := freePort(t)
+	log.URL = "http://" + address(port)
+	log.Process = (&Process{
+		name:  "rekor-tiles",
+		path:  binary,
+		args:  append(log.flags(c, port), c.Flags...),
+		ready: answers(log.URL + "/healthz"),
+	}).start(t)
+	log.Read = StartProxy(t, http.FileServer(http.Dir(log.Dir)))
+	log.ReadURL = log.Read.URL
+	return log
+}
+
+func (log *RekorV2) flags(c RekorV2Config, port int) []string {
+	interval, age := c.CheckpointInterval, c.BatchMaxAge
+	if interval == 0 {
+		interval = 100 * time.Millisecond
+	}
+	if age == 0 {
+		age = 50 * time.Millisecond
+	}
+	return []string{
+		"serve",
+		"--hostname=" + log.Origin,
+		"--storage-dir=" + log.Dir,
+		"--signer-filepath=" + log.Key.Private,
+		"--http-address=127.0.0.1", "--http-port=" + strconv.Itoa(port),
+		"--grpc-address=127.0.0.1", "--grpc-port=" + strconv.Itoa(freePort(log.t)),
+		"--http-metrics-port=" + strconv.Itoa(freePort(log.t)),
+		"--checkpoint-interval=" + interval.String(),
+		"--batch-max-age=" + age.String(),
+		"--persistent-antispam=" + strconv.FormatBool(!c.Forgetful),
+		"--read-only=" + strconv.FormatBool(c.ReadOnly),
+	}
+}
+
+// LodgeFlags returns the flags by which lodge delivers to this log.
+func (log *RekorV2) LodgeFlags() []string {
+	return []string{
+		"--log", log.URL, "--log-read-url", log.ReadURL,
+		"--log-key", log.Key.Public, "--log-origin", log.Origin,
+	}
+}
+
+// CosignFlag is the value of --rekor by which cosign trusts this log.
+func (log *RekorV2) CosignFlag() string {
+	return fmt.Sprintf("url=http://%s,public-key=%s,start-time=2024-01-01T00:00:00Z,origin=%[1]s", log.Origin, log.Key.Public)
+}
+
+// Size is the number of entries under the published checkpoint.
+func (log *RekorV2) Size() int64 {
+	log.t.Helper()
+	// C2SP tlog-checkpoint: origin, size and root, a line each.
+	b, err := os.ReadFile(filepath.Join(log.Dir, "checkpoint"))
+	must(log.t, err, "reading the checkpoint")
+	lines := strings.SplitN(string(b), "\n", 3)
+	if len(lines) < 3 || lines[0] != log.Origin {
+		log.t.Fatalf("not a checkpoint of %s: %q", log.Origin, b)
+	}
+	size, err := strconv.ParseInt(lines[1], 10, 64)
+	must(log.t, err, "reading the checkpoint")
+	return size
+}
+
+// Bodies returns the entries under the published checkpoint, as the log keeps them.
+func (log *RekorV2) Bodies() [][]byte {
+	log.t.Helper()
+	var bodies [][]byte
+	for size := log.Size(); int64(len(bodies)) < size; {
+		tile := int64(len(bodies)) / 256
+		b := log.bundle(tile, min(256, size-tile*256))
+		// C2SP tlog-tiles, "Log entries": each has its length before it, big-endian uint16.
+		for len(b) >= 2 && int64(len(bodies)) < size {
+			n := int(binary.BigEndian.Uint16(b))
+			if b = b[2:]; n > len(b) {
+				log.t.Fatalf("entry bundle %d is cut", tile)
+			}
+			bodies, b = append(bodies, b[:n:n]), b[n:]
+		}
+	}
+	return bodies
+}
+
+// bundle reads the entry bundle of a tile that holds width entries.
+func (log *RekorV2) bundle(tile, width int64) []byte {
+	log.t.Helper()
+	// C2SP tlog-tiles: an index is written in groups of three digits, all but the last with x.
+	name := fmt.Sprintf("%03d", tile%1000)
+	for rest := tile / 1000; rest > 0; rest /= 1000 {
+		name = fmt.Sprintf("x%03d/%s", rest%1000, name)
+	}
+	full := filepath.Join(log.Dir, "tile", "entries", filepath.FromSlash(name))
+	if width < 256 {
+		if b, err := os.ReadFile(fmt.Sprintf("%s.p/%d", full, width)); err == nil {
+			return b
+		}
+	}
+	b, err := os.ReadFile(full) // also where a partial tile has been filled since
+	must(log.t, err, "reading entry bundle %d", tile)
+	return b
+}
