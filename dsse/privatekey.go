@@ -1,16 +1,12 @@
 package dsse
 
 import (
-	"bytes"
 	"crypto"
 	"crypto/x509"
-	"encoding/base64"
-	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"slices"
 	"strings"
-	"unicode/utf8"
 
 	"github.com/lodgehq/lodge"
 )
@@ -104,37 +100,4 @@ func (k *PrivateKey) Sign(message []byte) ([]byte, error) {
 		return nil, fmt.Errorf("signing by %s: %w", k.algorithm, err)
 	}
 	return sig, nil
-}
-
-// Sign returns the JSON of an envelope around payload with one signature by key and an
-// empty keyid. The same arguments always give the same bytes.
-func Sign(payloadType string, payload []byte, key *PrivateKey) ([]byte, error) {
-	switch {
-	case payloadType == "" || len(payloadType) > maxText || !utf8.ValidString(payloadType):
-		return nil, fmt.Errorf("payload type %.100q cannot be signed: want 1 to %d bytes of UTF-8", payloadType, maxText)
-	case len(payload) > MaxPayload:
-		return nil, fmt.Errorf("%w: a payload of %d bytes (at most %d)", lodge.ErrLimit, len(payload), MaxPayload)
-	}
-	sig, err := key.Sign(PAE(payloadType, payload))
-	if err != nil {
-		return nil, err
-	}
-	return encode(payloadType, payload, sig)
-}
-
-const maxText = 4096
-
-func encode(payloadType string, payload, sig []byte) ([]byte, error) {
-	quoted, err := json.Marshal(payloadType)
-	if err != nil {
-		return nil, err
-	}
-	var b bytes.Buffer
-	b.Grow(base64.StdEncoding.EncodedLen(len(payload)) + 1024)
-	fmt.Fprintf(&b, `{"payloadType":%s,"payload":"`, quoted)
-	enc := base64.NewEncoder(base64.StdEncoding, &b)
-	enc.Write(payload)
-	enc.Close()
-	fmt.Fprintf(&b, `","signatures":[{"keyid":"","sig":"%s"}]}`, base64.StdEncoding.EncodeToString(sig))
-	return b.Bytes(), nil
 }

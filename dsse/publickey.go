@@ -102,4 +102,3 @@ func (k *PublicKey) Verify(message, sig []byte) (Algorithm, error) {
 
 // Signer returns the name of the key's owner: the fingerprint of SPKI.
 func (k *PublicKey) Signer() lodge.Signer { return lodge.KeySigner(k.SPKI) }
-
