@@ -105,14 +105,13 @@ func startDatabase(t TB) (string, error) {
 		return "", err
 	}
 	data := t.TempDir()
-	user := "--user=" + os.Getenv("USER")
+	flags := []string{"--no-defaults", "--datadir=" + data}
 	if os.Geteuid() == 0 {
-		user = "--user=root" // refused unless asked for
+		flags = append(flags, "--user=root") // refused unless asked for
 	}
-	fill := exec.Command(binary, "--no-defaults", "--initialize-insecure", "--datadir="+data, user)
+	fill := exec.Command(binary, append(flags, "--initialize-insecure")...)
 	if script, err := lookPath("mariadb-install-db", "mysql_install_db"); err == nil {
-		fill = exec.Command(script, "--no-defaults", "--datadir="+data, user,
-			"--auth-root-authentication-method=normal", "--skip-test-db")
+		fill = exec.Command(script, append(flags, "--auth-root-authentication-method=normal", "--skip-test-db")...)
 	}
 	if out, err := fill.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", fill, err, tail(out, 2<<10))
@@ -123,11 +122,11 @@ func startDatabase(t TB) (string, error) {
 		name: "mariadbd",
 		path: binary,
 		dir:  data,
-		args: []string{"--no-defaults", "--datadir=" + data, user,
-			"--bind-address=127.0.0.1", "--port=" + strconv.Itoa(port),
+		args: append(flags,
+			"--bind-address=127.0.0.1", "--port="+strconv.Itoa(port),
 			"--socket=sql.sock", // relative to the data: a temporary folder's name can be too long for a socket
-			"--pid-file=" + filepath.Join(data, "sql.pid"), "--max-connections=500",
-			"--innodb-flush-log-at-trx-commit=2"},
+			"--pid-file="+filepath.Join(data, "sql.pid"), "--max-connections=500",
+			"--innodb-flush-log-at-trx-commit=2"),
 		ready: func(ctx context.Context) error { return pingDatabase(ctx, dsn) },
 	}).start(t)
 	return dsn, nil
