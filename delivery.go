@@ -20,12 +20,12 @@ func (s State) Live() bool { return s != Verified && s != Failed }
 
 // Submission is one verified envelope as the store keeps it.
 type Submission struct {
-	Key     Key
-	Signer  Signer
-	Raw     []byte   // the incoming bytes, never rewritten: a DSSE envelope or a Sigstore bundle
-	SPKI    []byte   // DER of the public key that verified it; nil where a certificate in Raw did
+	Key      Key
+	Signer   Signer
+	Raw      []byte   // the incoming bytes, never rewritten: a DSSE envelope or a Sigstore bundle
+	SPKI     []byte   // DER of the public key that verified it; nil where a certificate in Raw did
 	Subjects []Digest // the statement's SHA-256 subjects, sorted; empty where it is no statement
-	Scopes  []string // given by the submitter
+	Scopes   []string // given by the submitter
 }
 
 // Delivery is one envelope's way to one target, for a repository to one subject there.
@@ -105,8 +105,9 @@ type Change struct {
 // Job is a claimed delivery with all that an attempt needs.
 type Job struct {
 	Delivery
-	Submission Submission
+	Size       int        // bytes of the submission, known before it is loaded
 	Lease      time.Time  // no request goes out after it
+	Submission Submission //
 	Intent     *Intent    // of an earlier attempt, whose bytes are used again
 	Required   []Proof    // of the deliveries that it requires
 	Memory     []Delivery // the repository deliveries that wait for this one: their key tags may know the entry
@@ -114,6 +115,7 @@ type Job struct {
 
 // Proof is what a verified log delivery gives to the deliveries that require it.
 type Proof struct {
+	Target Target
 	Entry  Entry
 	Bundle []byte // where the entry carries another signature than the submission's
 }

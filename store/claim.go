@@ -11,18 +11,18 @@ import (
 )
 
 // Claim takes up to n deliveries to the target with that address that are due, and
-// leases them: nobody else claims one before due, which must lie behind lease by the
-// target's settle time. A claimed delivery that is already in Sending was left by a
-// worker that is gone; it comes as Unknown, since its request may have arrived.
-func (s *Store) Claim(ctx context.Context, address string, n int, now, lease, due time.Time) ([]lodge.Job, error) {
-	var claimed []lodge.Delivery
+// leases them: nobody else claims one before the lease ends. A claimed delivery that is
+// already in Sending was left by a worker that is gone; it comes as Unknown, since its
+// request may have arrived. Load completes a job.
+func (s *Store) Claim(ctx context.Context, address string, n int, now, lease time.Time) ([]lodge.Job, error) {
+	var claimed []lodge.Job
 	err := s.writer.do(ctx, func(t *tx) error {
 		claimed = claimed[:0]
 		var ids []int64
 		if err := t.each(`UPDATE delivery SET attempt = attempt + 1, due_at = ? WHERE id IN (
 			SELECT d.id FROM delivery d JOIN target t ON t.id = d.target_id
 			WHERE t.address = ? AND t.held = '' AND d.due_at <= ? ORDER BY d.due_at LIMIT ?) RETURNING id`,
-			[]any{due.UnixMicro(), address, now.UnixMicro(), n}, func(rows *sql.Rows) error {
+			[]any{lease.UnixMicro(), address, now.UnixMicro(), n}, func(rows *sql.Rows) error {
 				var id int64
 				err := rows.Scan(&id)
 				ids = append(ids, id)
@@ -37,32 +37,28 @@ func (s *Store) Claim(ctx context.Context, address string, n int, now, lease, du
 				return err
 			}
 			d := found[0]
+			job := lodge.Job{Delivery: d, Lease: lease}
+			if _, err := t.get(`SELECT length(e.raw) FROM envelope e JOIN delivery d ON d.envelope_id = e.id WHERE d.id = ?`,
+				[]any{id}, &job.Size); err != nil {
+				return err
+			}
 			if d.State == lodge.Sending {
 				d.State = lodge.Unknown
 				d.Err = lodge.Errorf(lodge.ClassUnknown, "interrupted", "the worker that sent it did not come back")
+				job.Delivery = d
 				if err := t.apply(lodge.Change{Delivery: d, From: lodge.Sending}, now); err != nil {
 					return err
 				}
 			}
-			claimed = append(claimed, d)
+			claimed = append(claimed, job)
 		}
 		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	jobs := make([]lodge.Job, len(claimed))
-	for i, d := range claimed {
-		jobs[i] = lodge.Job{Delivery: d, Lease: lease}
-		if err := s.load(ctx, &jobs[i]); err != nil {
-			return nil, err
-		}
-	}
-	return jobs, nil
+	return claimed, err
 }
 
-// load completes a claimed job.
-func (s *Store) load(ctx context.Context, job *lodge.Job) (err error) {
+// Load completes a claimed job with what is kept apart from the hot row.
+func (s *Store) Load(ctx context.Context, job *lodge.Job) (err error) {
 	if job.Submission, err = s.Submission(ctx, job.ID); err != nil {
 		return err
 	}
@@ -74,8 +70,9 @@ func (s *Store) load(ctx context.Context, job *lodge.Job) (err error) {
 	if err := fromJSON(intent, &job.Intent); err != nil {
 		return err
 	}
-	job.Required, err = s.proofs(ctx, `SELECT p.entry, p.bundle FROM requirement r JOIN parcel p ON p.delivery_id = r.requires_id
-		WHERE r.delivery_id = ? AND p.entry IS NOT NULL ORDER BY r.requires_id`, job.ID)
+	job.Required, err = s.proofs(ctx, `SELECT t.kind, t.name, t.address, p.entry, p.bundle FROM requirement r
+		JOIN delivery d ON d.id = r.requires_id JOIN target t ON t.id = d.target_id JOIN parcel p ON p.delivery_id = d.id
+		WHERE d.state = 'verified' AND r.delivery_id = ? AND p.entry IS NOT NULL ORDER BY r.requires_id`, job.ID)
 	if err != nil {
 		return err
 	}
@@ -258,4 +255,3 @@ func (s *Store) Held(ctx context.Context, address string) (code, words string, e
 	ignoreNoRows(&err)
 	return code, words, err
 }
-

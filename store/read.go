@@ -104,7 +104,8 @@ func (s *Store) Submission(ctx context.Context, id int64) (sub lodge.Submission,
 
 // Proof returns the log entry of a verified delivery, or lodge.ErrNotFound.
 func (s *Store) Proof(ctx context.Context, id int64) (lodge.Proof, error) {
-	proofs, err := s.proofs(ctx, `SELECT p.entry, p.bundle FROM parcel p JOIN delivery d ON d.id = p.delivery_id
+	proofs, err := s.proofs(ctx, `SELECT t.kind, t.name, t.address, p.entry, p.bundle
+		FROM parcel p JOIN delivery d ON d.id = p.delivery_id JOIN target t ON t.id = d.target_id
 		WHERE d.id = ? AND d.state = 'verified' AND p.entry IS NOT NULL`, id)
 	if err == nil && len(proofs) == 0 {
 		err = fmt.Errorf("proof of delivery %d: %w", id, lodge.ErrNotFound)
@@ -119,7 +120,7 @@ func (s *Store) proofs(ctx context.Context, query string, args ...any) (proofs [
 	err = each(s.reads.QueryContext(ctx, query, args...))(func(rows *sql.Rows) error {
 		var p lodge.Proof
 		var entry string
-		if err := rows.Scan(&entry, &p.Bundle); err != nil {
+		if err := rows.Scan(&p.Target.Kind, &p.Target.Name, &p.Target.Address, &entry, &p.Bundle); err != nil {
 			return err
 		}
 		proofs = append(proofs, p)
@@ -196,4 +197,10 @@ func ignoreNoRows(err *error) bool {
 		return true
 	}
 	return false
+}
+
+// LastSequence returns the sequence of the newest event, 0 where there is none.
+func (s *Store) LastSequence(ctx context.Context) (seq int64, err error) {
+	err = s.reads.QueryRowContext(ctx, `SELECT coalesce(max(seq), 0) FROM outbox`).Scan(&seq)
+	return seq, err
 }

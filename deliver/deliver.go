@@ -1,0 +1,212 @@
+// Package deliver accepts envelopes and drives each delivery to a receipt, exactly once.
+//
+// Every attempt begins with a search of the target, so recovery after a crash, a lost
+// reply or a lost lease is the normal path: what is there is adopted, what is absent is
+// written down with the very bytes (Sending) and only then sent. An answer that does not
+// prove "not applied" leads to Unknown, and the target is asked again after the settle
+// time before anything is sent again (design section 4).
+//
+// The package may import the root package and floors 1 and 2. It declares what it needs
+// of a store, a log and a repository; package node joins them.
+package deliver
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/maypok86/otter/v2"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/sync/semaphore"
+
+	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/bundle"
+	"github.com/lodgehq/lodge/dsse"
+	"github.com/lodgehq/lodge/oci"
+	"github.com/lodgehq/lodge/rekor"
+)
+
+// Queue is where an engine takes its work from. Each method is durable when it returns.
+type Queue interface {
+	// Claim leases up to n due deliveries to a target; each claim raises the attempt.
+	Claim(ctx context.Context, address string, n int, now, lease time.Time) ([]lodge.Job, error)
+	// Load completes a claimed job.
+	Load(ctx context.Context, job *lodge.Job) error
+	// Advance applies a transition, or returns lodge.ErrStale where the lease is lost.
+	Advance(ctx context.Context, change lodge.Change, now time.Time) error
+	// NextDue says when the next delivery to a target is due.
+	NextDue(ctx context.Context, address string) (due time.Time, ok bool, err error)
+}
+
+// Inbox is where accepted envelopes are kept.
+type Inbox interface {
+	// Accept makes the deliveries that do not exist, with their events, in one transaction.
+	Accept(ctx context.Context, sub lodge.Submission, orders []lodge.Order, now time.Time) ([]lodge.Accepted, error)
+	// Delivery returns a delivery as it stands.
+	Delivery(ctx context.Context, id int64) (lodge.Delivery, error)
+	// Events returns the events behind a sequence, in order.
+	Events(ctx context.Context, after int64, limit int) ([]lodge.Event, error)
+	// LastSequence returns the sequence of the newest event.
+	LastSequence(ctx context.Context) (int64, error)
+}
+
+// Holder keeps which targets take nothing for now.
+type Holder interface {
+	Hold(ctx context.Context, target lodge.Target, code, words string, now time.Time) error
+	Held(ctx context.Context, address string) (code, words string, err error)
+}
+
+// Store is all that an engine needs of a database.
+type Store interface {
+	Queue
+	Inbox
+	Holder
+}
+
+// Log is a transparency log. Every entry that it returns is verified; errors are
+// *lodge.Error where something is known about them.
+type Log interface {
+	// Plan says what will be sent, and refuses what the log can't take.
+	Plan(ctx context.Context, att *bundle.Attestation) (lodge.Intent, error)
+	// Adopt returns the entry of att.Entries that is this log's, or lodge.ErrNotFound.
+	Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Entry, error)
+	// Find looks for what was planned, from a checkpoint fetched after the call.
+	Find(ctx context.Context, att *bundle.Attestation, intent lodge.Intent) (rekor.Found, error)
+	// Send submits it. An entry without inclusion proof is a promise.
+	Send(ctx context.Context, att *bundle.Attestation, intent lodge.Intent) (*lodge.Entry, error)
+}
+
+// Repository is an OCI repository that bundles are attached in.
+type Repository interface {
+	// Plan says what will be sent: the bundle with these entries, and its manifest's digest.
+	Plan(ctx context.Context, att *bundle.Attestation, subject lodge.Digest, entries ...lodge.Entry) (lodge.Intent, error)
+	// Candidates returns what key tag and annotated referrers lead to, not verified.
+	Candidates(ctx context.Context, key lodge.Key, signer lodge.Signer, subject lodge.Digest) ([]oci.Candidate, error)
+	// Send attaches what was planned and returns once it is listed for its subject.
+	Send(ctx context.Context, key lodge.Key, signer lodge.Signer, subject lodge.Digest, intent lodge.Intent) (lodge.OCIReceipt, error)
+	// Adopt returns once a manifest that is there already is listed for its subject.
+	Adopt(ctx context.Context, subject, manifest lodge.Digest) (lodge.OCIReceipt, error)
+}
+
+// Attest verifies a bundle and returns it as signed by the key given, or by a
+// certificate whose chain holds.
+type Attest func(b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error)
+
+// Target is a target with the client that reaches it: Log or Repository is set.
+type Target struct {
+	lodge.Target
+	Log         Log
+	Repository  Repository
+	Concurrency int           // attempts at a time; default 1024 for a log, 8 for a repository
+	Settle      time.Duration // how long after a lost answer the target may still apply the request; default 15s for a log, 2s for a repository
+}
+
+// Config is what an engine is made of.
+type Config struct {
+	Store   Store
+	Attest  Attest
+	Targets []Target
+	Cache   Cache
+	Lease   time.Duration // of a claim; every request ends before it; default 30s
+	Memory  int64         // bytes that the attempts under way may hold; default 256 MiB
+}
+
+// Cache bounds the receipt cache.
+type Cache struct {
+	TTL     time.Duration // default 24h
+	Entries int           // default 100,000
+}
+
+// Engine accepts envelopes and delivers them. Its methods are safe for concurrent use.
+type Engine struct {
+	config   Config
+	lanes    map[string]*lane // by target address; fixed
+	receipts *otter.Cache[receiptKey, lodge.Delivery]
+	memory   *semaphore.Weighted
+	watch    watchers
+}
+
+// New returns an engine. It starts nothing.
+func New(c Config) (*Engine, error) {
+	setDefault(&c.Lease, 30*time.Second)
+	setDefault(&c.Memory, 256<<20)
+	setDefault(&c.Cache.TTL, 24*time.Hour)
+	setDefault(&c.Cache.Entries, 100_000)
+	receipts, err := otter.New(&otter.Options[receiptKey, lodge.Delivery]{
+		MaximumSize:      c.Cache.Entries,
+		ExpiryCalculator: otter.ExpiryWriting[receiptKey, lodge.Delivery](c.Cache.TTL),
+	})
+	if err != nil {
+		return nil, fmt.Errorf("receipt cache: %w", err)
+	}
+	e := &Engine{config: c, lanes: map[string]*lane{}, receipts: receipts, memory: semaphore.NewWeighted(c.Memory)}
+	for _, t := range c.Targets {
+		if (t.Log == nil) == (t.Repository == nil) {
+			return nil, fmt.Errorf("target %s: want a log or a repository", t.Name)
+		}
+		if t.Log != nil {
+			setDefault(&t.Concurrency, 1024)
+			setDefault(&t.Settle, 15*time.Second)
+		} else {
+			setDefault(&t.Concurrency, 8)
+			setDefault(&t.Settle, 2*time.Second)
+		}
+		e.lanes[t.Address] = &lane{Target: t, engine: e, wake: make(chan struct{}, 1)}
+	}
+	return e, nil
+}
+
+func setDefault[T comparable](v *T, to T) {
+	if *v == *new(T) {
+		*v = to
+	}
+}
+
+// Run delivers until ctx ends. Then it claims nothing more, gives what is under way a
+// moment to finish, and hands the rest back to the queue.
+func (e *Engine) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for _, l := range e.lanes {
+		g.Go(func() error { return l.run(ctx) })
+	}
+	g.Go(func() error { return e.follow(ctx) })
+	return g.Wait()
+}
+
+// watchers wakes whoever waits for news of a key.
+type watchers struct {
+	mu    sync.Mutex
+	byKey map[string]map[chan struct{}]bool // by event subject
+}
+
+func (w *watchers) add(subject string) (news chan struct{}, remove func()) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.byKey == nil {
+		w.byKey = map[string]map[chan struct{}]bool{}
+	}
+	if w.byKey[subject] == nil {
+		w.byKey[subject] = map[chan struct{}]bool{}
+	}
+	news = make(chan struct{}, 1)
+	w.byKey[subject][news] = true
+	return news, func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if delete(w.byKey[subject], news); len(w.byKey[subject]) == 0 {
+			delete(w.byKey, subject)
+		}
+	}
+}
+
+func (w *watchers) notify(subject string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for news := range w.byKey[subject] {
+		select {
+		case news <- struct{}{}:
+		default: // it has news already
+		}
+	}
+}

@@ -1,0 +1,174 @@
+package deliver
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/lodgehq/lodge"
+)
+
+const (
+	drainTime  = 3 * time.Second // what is under way may take this long after the end was asked for
+	backoffMin = 500 * time.Millisecond
+	backoffMax = time.Minute
+)
+
+// lane works off the deliveries to one target, several at a time. All attempts share
+// its breaker: while the target does not answer, one delivery at a time asks it.
+type lane struct {
+	Target
+	engine *Engine
+	wake   chan struct{} // holds a token while there may be something to claim
+
+	mu       sync.Mutex
+	busy     int       // attempts under way
+	failures int       // in a row, of requests that the target did not take
+	closed   time.Time // no claim before this time
+}
+
+func (l *lane) nudge() {
+	select {
+	case l.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (l *lane) run(ctx context.Context) error {
+	working, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	var attempts sync.WaitGroup
+	for ctx.Err() == nil {
+		n, wait := l.room(time.Now())
+		var jobs []lodge.Job
+		if n > 0 {
+			var err error
+			now := time.Now()
+			// The claim is not cut short by ctx: what it leased has to be known.
+			jobs, err = l.engine.config.Store.Claim(context.WithoutCancel(ctx), l.Address, n, now, now.Add(l.engine.config.Lease))
+			if err != nil {
+				stop()
+				attempts.Wait()
+				return err
+			}
+		}
+		for _, job := range jobs {
+			l.begin()
+			attempts.Go(func() {
+				defer l.end()
+				l.attempt(working, job)
+			})
+		}
+		if len(jobs) == 0 || len(jobs) == n {
+			l.pause(ctx, wait)
+		}
+	}
+	deadline := time.AfterFunc(drainTime, stop)
+	defer deadline.Stop()
+	attempts.Wait()
+	return nil
+}
+
+// room says how many deliveries may be claimed now, and how long to wait at most before
+// asking again.
+func (l *lane) room(now time.Time) (n int, wait time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if pause := l.closed.Sub(now); pause > 0 {
+		return 0, min(pause, pollEvery)
+	}
+	if l.failures > 0 {
+		return max(0, 1-l.busy), pollEvery
+	}
+	return l.Concurrency - l.busy, pollEvery
+}
+
+// pause returns when there may be something to claim.
+func (l *lane) pause(ctx context.Context, longest time.Duration) {
+	due, ok, err := l.engine.config.Store.NextDue(ctx, l.Address)
+	if err == nil && ok {
+		longest = min(longest, max(time.Until(due), time.Millisecond))
+	}
+	l.mu.Lock()
+	if l.busy >= l.Concurrency || l.failures > 0 {
+		longest = max(longest, 20*time.Millisecond)
+	}
+	l.mu.Unlock()
+	timer := time.NewTimer(longest)
+	defer timer.Stop()
+	select {
+	case <-l.wake:
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+func (l *lane) begin() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy++
+}
+
+func (l *lane) end() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.busy--; l.busy == l.Concurrency-1 || l.failures > 0 || l.busy == 0 {
+		l.nudge()
+	}
+}
+
+// answered opens the breaker's lane again: the target took a request.
+func (l *lane) answered() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.failures > 0 {
+		l.failures, l.closed = 0, time.Time{}
+		l.nudge()
+	}
+}
+
+// refused counts a request that the target did not take, and closes the lane for a while.
+func (l *lane) refused(failure *lodge.Error, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if now.Before(l.closed) {
+		return // one of many that were under way together counts
+	}
+	l.failures++
+	l.closed = now.Add(max(failure.RetryAfter, backoff(l.failures)))
+}
+
+// backoff doubles with each failure up to a cap, with a jitter of a half.
+func backoff(failures int) time.Duration {
+	d := backoffMin << min(failures-1, 20)
+	d = min(d, backoffMax)
+	return d/2 + rand.N(d/2+1)
+}
+
+// attempt works on one claimed delivery until it is verified, failed or has to wait.
+func (l *lane) attempt(ctx context.Context, job lodge.Job) {
+	memory := l.engine.config.Memory
+	weight := min(int64(job.Size)*4+4096, memory) // raw, decoded, encoded, sent
+	if err := l.engine.memory.Acquire(ctx, weight); err != nil {
+		l.handBack(job)
+		return
+	}
+	defer l.engine.memory.Release(weight)
+	ctx, cancel := context.WithDeadline(ctx, job.Lease)
+	defer cancel()
+	a := &attempt{lane: l, job: job, cancelled: func() bool { return ctx.Err() != nil && time.Now().Before(job.Lease) }}
+	err := l.engine.config.Store.Load(ctx, &a.job)
+	if err == nil {
+		err = a.run(ctx)
+	}
+	if err != nil {
+		a.fail(err)
+	}
+}
+
+// handBack makes a claimed delivery due again that nobody began to work on.
+func (l *lane) handBack(job lodge.Job) {
+	a := &attempt{lane: l, job: job, cancelled: func() bool { return true }}
+	a.fail(context.Canceled)
+}
