@@ -1,0 +1,180 @@
+package verify
+
+import (
+	"bytes"
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/bundle"
+	"github.com/lodgehq/lodge/dsse"
+)
+
+// Signers says whose signatures count.
+//
+// With Keys alone, those of these keys. With Root, also those under a certificate that the
+// root vouches for, of the Identities where any are named. With neither, any signature under
+// the certificate that the bundle carries; the signer is then the key in it and not the
+// identity, for anybody can write a certificate that claims to be somebody.
+type Signers struct {
+	Keys       []*dsse.PublicKey
+	Identities []Identity // need Root
+	Root       *Root
+
+	// Logs say when a bundle was logged, where nothing else says when it was signed.
+	Logs []Adopter
+}
+
+// Identity is who a certificate is for, as both are written in it.
+type Identity struct {
+	Identity string // mail address or URI
+	Issuer   string // URL of the OpenID Connect provider that vouched for it
+}
+
+// Adopter finds the verified entry of one log among those that came with an attestation. It
+// is local: it sends nothing. Where there is none the error wraps lodge.ErrNotFound. The
+// integrated time of an entry with a signed entry timestamp is taken as verified.
+type Adopter interface {
+	Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Entry, error)
+}
+
+// Attest picks the signature of the bundle that counts, and says who signed. Of several that
+// count it is the one under the first of the Keys, else the one under the certificate, so
+// that the order of the signatures does not matter. The error wraps lodge.ErrSignature and
+// says what was tried and what to do.
+func (s Signers) Attest(ctx context.Context, b *bundle.Bundle) (*bundle.Attestation, error) {
+	if len(s.Identities) > 0 && s.Root == nil {
+		return nil, errors.New("identities are named as signers, and there is no trusted root to judge certificates by: give --trusted-root")
+	}
+	att, err := s.pick(b)
+	if err != nil || len(att.Certificates) == 0 || s.Root == nil {
+		return att, err
+	}
+	if att.Signer, err = s.certified(att, s.times(ctx, att)); err != nil {
+		return nil, fmt.Errorf("%w: %w", lodge.ErrSignature, err)
+	}
+	return att, nil
+}
+
+// pick returns the attestation by the signature that counts. A certificate is not judged
+// yet, and its signer is its key.
+func (s Signers) pick(b *bundle.Bundle) (*bundle.Attestation, error) {
+	pae := dsse.PAE(b.Envelope.PayloadType, b.Envelope.Payload)
+	// Twice the same signer: the choice must not depend on the order.
+	signatures := slices.Clone(b.Envelope.Signatures)
+	slices.SortFunc(signatures, func(a, b dsse.Signature) int { return bytes.Compare(a.Sig, b.Sig) })
+
+	for _, key := range s.Keys {
+		if att := attest(b, pae, signatures, key); att != nil {
+			return att, nil
+		}
+	}
+	if len(b.Certificates) == 0 {
+		return nil, s.nobody(b, "the bundle carries no certificate")
+	}
+	cert, err := x509.ParseCertificate(b.Certificates[0])
+	if err != nil {
+		return nil, s.nobody(b, fmt.Sprintf("its certificate can't be read (%v)", err))
+	}
+	if s.Root == nil && len(s.Keys) > 0 {
+		return nil, s.nobody(b, "its certificate can't be judged without --trusted-root")
+	}
+	key, err := dsse.NewPublicKey(cert.PublicKey)
+	if err != nil {
+		return nil, s.nobody(b, fmt.Sprintf("its certificate is for a key that is not supported (%v)", err))
+	}
+	att := attest(b, pae, signatures, key)
+	if att == nil {
+		return nil, s.nobody(b, "nor does its own certificate verify it")
+	}
+	att.Certificates = b.Certificates
+	return att, nil
+}
+
+func attest(b *bundle.Bundle, pae []byte, signatures []dsse.Signature, key *dsse.PublicKey) *bundle.Attestation {
+	for _, sig := range signatures {
+		algorithm, err := key.Verify(pae, sig.Sig)
+		if err != nil {
+			continue
+		}
+		return &bundle.Attestation{
+			Key:         dsse.Key(b.Envelope.PayloadType, b.Envelope.Payload),
+			Signer:      key.Signer(),
+			PayloadType: b.Envelope.PayloadType,
+			Payload:     b.Envelope.Payload,
+			Signature:   sig.Sig,
+			Algorithm:   algorithm,
+			PublicKey:   key,
+			Timestamps:  b.Timestamps,
+			Entries:     b.Entries,
+			Statement:   bundle.ParseStatement(b.Envelope.PayloadType, b.Envelope.Payload),
+		}
+	}
+	return nil
+}
+
+// nobody is the error for an envelope of which no signature counts.
+func (s Signers) nobody(b *bundle.Bundle, why string) error {
+	tried := fmt.Sprintf("%d signature", len(b.Envelope.Signatures))
+	if len(b.Envelope.Signatures) > 1 {
+		tried += "s"
+	}
+	switch n := len(s.Keys); n {
+	case 0:
+		tried += ", no key given"
+	case 1:
+		tried += fmt.Sprintf(", not by the key %s", s.Keys[0].Signer())
+	default:
+		tried += fmt.Sprintf(", not by any of %d keys", n)
+	}
+	return fmt.Errorf("%w: %s; %s: give --key with the public key of its signer", lodge.ErrSignature, tried, why)
+}
+
+// times says when att was signed: the times that timestamp authorities vouch for; else those
+// that logs do; else it is signed now.
+func (s Signers) times(ctx context.Context, att *bundle.Attestation) []time.Time {
+	var at []time.Time
+	for _, ts := range att.Timestamps {
+		if t, err := s.Root.Time(ts, att.Signature); err == nil {
+			at = append(at, t)
+		}
+	}
+	if len(at) > 0 {
+		return at
+	}
+	for _, l := range s.Logs {
+		e, err := l.Adopt(ctx, att)
+		// A log's time means nothing without its promise (sigstore_rekor.proto, integrated_time).
+		if err == nil && len(e.SET) > 0 && e.Receipt.IntegratedTime > 0 {
+			at = append(at, time.Unix(e.Receipt.IntegratedTime, 0))
+		}
+	}
+	if len(at) > 0 {
+		return at
+	}
+	return []time.Time{time.Now()}
+}
+
+// certified judges the certificate of att: valid at one of the times, for one of the
+// identities.
+func (s Signers) certified(att *bundle.Attestation, at []time.Time) (lodge.Signer, error) {
+	cert, err := x509.ParseCertificate(att.Certificates[0])
+	if err != nil {
+		return "", err
+	}
+	for _, t := range at {
+		var id Identity
+		if id, err = s.Root.identity(cert, t); err != nil {
+			continue
+		}
+		if len(s.Identities) > 0 && !slices.Contains(s.Identities, id) {
+			return "", fmt.Errorf("it is signed by %q of %q, who is not among the signers", id.Identity, id.Issuer)
+		}
+		return lodge.CertificateSigner(id.Identity, id.Issuer)
+	}
+	return "", err
+}
