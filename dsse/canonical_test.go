@@ -88,7 +88,7 @@ func TestKeyVectors(t *testing.T) {
 		if err := enc.Encode(vectors); err != nil {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(file, []byte(b.String()), 0o644); err != nil {
+		if err := writeFile(file, []byte(b.String())); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -91,13 +91,14 @@ func (d *decimal) isDouble() bool {
 	if d.exp < -323 || d.exp > 309 {
 		return false
 	}
-	exponential := append(append([]byte("0."), d.digits[:d.n]...), 'e')
-	exponential = strconv.AppendInt(exponential, int64(d.exp), 10)
-	double, err := strconv.ParseFloat(string(exponential), 64)
+	var buf [32]byte
+	text := append(append(append(buf[:0], "0."...), d.digits[:d.n]...), 'e')
+	text = strconv.AppendInt(text, int64(d.exp), 10)
+	double, err := strconv.ParseFloat(string(text), 64)
 	if err != nil || double == 0 {
 		return false
 	}
-	shortest, ok := parseDecimal(strconv.AppendFloat(nil, double, 'e', -1, 64))
+	shortest, ok := parseDecimal(strconv.AppendFloat(buf[:0], double, 'e', -1, 64))
 	shortest.neg = d.neg
 	return ok && shortest == *d
 }

@@ -53,7 +53,11 @@ func decodePrivateKey(data []byte) (key any, err error) {
 	if block == nil {
 		return nil, fmt.Errorf("%w private key: no PEM block", lodge.ErrMalformed)
 	}
-	if strings.HasPrefix(block.Type, "ENCRYPTED ") || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
+	switch block.Type {
+	case "ENCRYPTED SIGSTORE PRIVATE KEY", "ENCRYPTED COSIGN PRIVATE KEY":
+		return nil, fmt.Errorf("%w private key: it is encrypted in cosign's own way; give it unencrypted (PKCS #8)", lodge.ErrMalformed)
+	}
+	if block.Type == "ENCRYPTED PRIVATE KEY" || strings.Contains(block.Headers["Proc-Type"], "ENCRYPTED") {
 		return nil, fmt.Errorf("%w private key: it is encrypted; decrypt it first (openssl pkey -in KEY -out PLAIN)", lodge.ErrMalformed)
 	}
 	switch block.Type {
@@ -64,7 +68,7 @@ func decodePrivateKey(data []byte) (key any, err error) {
 	case "RSA PRIVATE KEY":
 		key, err = x509.ParsePKCS1PrivateKey(block.Bytes)
 	default:
-		err = fmt.Errorf("PEM block of type %q (want PRIVATE KEY)", block.Type)
+		err = fmt.Errorf("PEM block of type %q (want \"PRIVATE KEY\")", block.Type)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w private key: %w", lodge.ErrMalformed, err)

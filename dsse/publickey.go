@@ -5,6 +5,7 @@ import (
 	"crypto"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -33,34 +34,60 @@ func NewPublicKey(key crypto.PublicKey) (*PublicKey, error) {
 	return &PublicKey{SPKI: spki, Key: key}, nil
 }
 
-// ParsePublicKey reads a public key: PEM of a SubjectPublicKeyInfo ("PUBLIC KEY"), of
-// PKCS #1 ("RSA PUBLIC KEY"), or of a certificate, whose key it is (of a chain, the first
-// one's); or the DER of a SubjectPublicKeyInfo. Errors wrap lodge.ErrMalformed or
+// ParsePublicKey reads the one public key in a file: PEM of a SubjectPublicKeyInfo ("PUBLIC
+// KEY"), of PKCS #1 ("RSA PUBLIC KEY"), or of a certificate, whose key it is (of a chain,
+// the first one's); or the DER of a SubjectPublicKeyInfo. Errors wrap lodge.ErrMalformed or
 // lodge.ErrLimit, but for a kind of key that is not taken.
 func ParsePublicKey(pemBytes []byte) (*PublicKey, error) {
-	key, err := decodePublicKey(pemBytes)
+	keys, err := ParsePublicKeys(pemBytes)
 	if err != nil {
 		return nil, err
 	}
-	return NewPublicKey(key)
+	if len(keys) > 1 {
+		return nil, fmt.Errorf("%w public key: there are %d in one file", lodge.ErrMalformed, len(keys))
+	}
+	return keys[0], nil
 }
 
-func decodePublicKey(data []byte) (crypto.PublicKey, error) {
-	if len(data) > maxKey {
-		return nil, fmt.Errorf("%w: a public key of %d bytes (at most %d)", lodge.ErrLimit, len(data), maxKey)
+// ParsePublicKeys reads a file of one or more public keys, each as for ParsePublicKey.
+func ParsePublicKeys(pemBytes []byte) (keys []*PublicKey, err error) {
+	if len(pemBytes) > maxKey {
+		return nil, fmt.Errorf("%w: a public key of %d bytes (at most %d)", lodge.ErrLimit, len(pemBytes), maxKey)
 	}
-	block, rest := pem.Decode(data)
+	block, rest := pem.Decode(pemBytes)
 	if block == nil {
-		if !bytes.HasPrefix(data, []byte{0x30}) { // a DER SEQUENCE
+		if !bytes.HasPrefix(pemBytes, []byte{0x30}) { // a DER SEQUENCE
 			return nil, fmt.Errorf("%w public key: neither PEM nor DER", lodge.ErrMalformed)
 		}
-		block = &pem.Block{Type: "PUBLIC KEY", Bytes: data}
+		block, rest = &pem.Block{Type: "PUBLIC KEY", Bytes: pemBytes}, nil
 	}
-	if next, _ := pem.Decode(rest); next != nil && block.Type != "CERTIFICATE" {
-		return nil, fmt.Errorf("%w public key: more than one PEM block", lodge.ErrMalformed)
+	blocks, chain := 0, false
+	for ; block != nil; block, rest = pem.Decode(rest) {
+		blocks++
+		if block.Type == "CERTIFICATE" {
+			if chain {
+				continue
+			}
+			chain = true
+		}
+		key, err := decodePublicKey(block)
+		if err != nil {
+			return nil, err
+		}
+		public, err := NewPublicKey(key)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, public)
 	}
-	var key crypto.PublicKey
-	var err error
+	// pem.Decode passes over what it cannot read.
+	if begun := bytes.Count(pemBytes, []byte("-----BEGIN ")); begun > blocks {
+		return nil, fmt.Errorf("%w public key: a broken PEM block", lodge.ErrMalformed)
+	}
+	return keys, nil
+}
+
+func decodePublicKey(block *pem.Block) (key crypto.PublicKey, err error) {
 	switch block.Type {
 	case "PUBLIC KEY":
 		key, err = x509.ParsePKIXPublicKey(block.Bytes)
@@ -72,10 +99,10 @@ func decodePublicKey(data []byte) (crypto.PublicKey, error) {
 			key = cert.PublicKey
 		}
 	default:
-		if strings.Contains(block.Type, "PRIVATE KEY") {
-			return nil, fmt.Errorf("%w public key: this is a private key", lodge.ErrMalformed)
-		}
 		err = fmt.Errorf("PEM block of type %q", block.Type)
+		if strings.HasSuffix(block.Type, "PRIVATE KEY") {
+			err = errors.New("this is a private key")
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%w public key: %w", lodge.ErrMalformed, err)
