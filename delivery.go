@@ -90,6 +90,9 @@ type Accepted struct {
 	New bool // this call made the delivery
 }
 
+// Duplicate tells whether the entry or artifact is there without the call that returned a.
+func (a Accepted) Duplicate() bool { return !a.New || a.Adopted }
+
 // Change is one transition of a delivery. The store applies it only while the delivery
 // is still in state From under the same Attempt, and writes the history row and the
 // events in the same transaction.

@@ -2,7 +2,6 @@ package deliver
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/lodgehq/lodge"
@@ -66,7 +65,7 @@ func (e *Engine) Await(ctx context.Context, d lodge.Delivery) (lodge.Delivery, e
 	}
 	news, remove := e.watch.add(d.Key.String())
 	defer remove()
-	held, removeHeld := e.watch.add("held")
+	held, removeHeld := e.watch.add(holds)
 	defer removeHeld()
 	for {
 		now, err := e.config.Store.Delivery(context.WithoutCancel(ctx), d.ID)
@@ -92,39 +91,52 @@ func (e *Engine) stuck(ctx context.Context, d lodge.Delivery) (bool, error) {
 	return code != "" || waitsForOther, err
 }
 
-// follow wakes those who wait for deliveries that another process finished.
-func (e *Engine) follow(ctx context.Context) error {
-	after, err := e.config.Store.LastSequence(ctx)
+// Follow hands every event behind the sequence after to fn, in order, and then each new
+// one as it is committed, until ctx ends or fn returns an error, which it returns. What
+// happened is durable before fn hears of it; a program that keeps the sequence of the
+// last event that it dealt with misses none.
+func (e *Engine) Follow(ctx context.Context, after int64, fn func(lodge.Event) error) error {
+	news, remove := e.watch.add(anything)
+	defer remove()
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	for ; err == nil; _, err = wait(ctx, tick.C) {
-		var events []lodge.Event
-		if events, err = e.config.Store.Events(ctx, after, 1000); err != nil {
-			break
+	for {
+		events, err := e.config.Store.Events(ctx, after, 1000)
+		if err != nil {
+			return err
 		}
 		for _, event := range events {
+			if err := fn(event); err != nil {
+				return err
+			}
 			after = event.Sequence
-			e.notify(event)
+		}
+		if len(events) > 0 {
+			continue
+		}
+		select {
+		case <-news:
+		case <-tick.C: // another process may have written some
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	if errors.Is(err, context.Canceled) && ctx.Err() != nil {
+}
+
+// follow wakes those who wait for deliveries that another process worked on.
+func (e *Engine) follow(ctx context.Context) error {
+	after, err := e.config.Store.LastSequence(ctx)
+	if err == nil {
+		err = e.Follow(ctx, after, func(event lodge.Event) error {
+			e.watch.notify(event.Subject)
+			if event.Type == lodge.TargetHeld {
+				e.watch.notify(holds)
+			}
+			return nil
+		})
+	}
+	if ctx.Err() != nil {
 		return nil
 	}
 	return err
-}
-
-func (e *Engine) notify(event lodge.Event) {
-	e.watch.notify(event.Subject)
-	if event.Type == lodge.TargetHeld {
-		e.watch.notify("held")
-	}
-}
-
-func wait[T any](ctx context.Context, c <-chan T) (v T, err error) {
-	select {
-	case v = <-c:
-		return v, nil
-	case <-ctx.Done():
-		return v, ctx.Err()
-	}
 }

@@ -71,6 +71,7 @@ func (a *attempt) advance(change lodge.Change) error {
 		a.engine.receipts.Set(keyOf(change.Delivery), change.Delivery)
 		a.engine.nudgeAll()
 	}
+	a.engine.watch.notify(anything)
 	if !change.State.Live() {
 		a.engine.watch.notify(change.Key.String())
 	}
@@ -164,7 +165,7 @@ func (a *attempt) hold(failure *lodge.Error, now time.Time) {
 	if err := a.engine.config.Store.Hold(context.Background(), a.Target.Target, failure.Code, failure.Message, now); err != nil {
 		slog.Error("target could not be held", "target", a.Name, "reason", words, "error", err)
 	}
-	a.engine.watch.notify("held")
+	a.engine.watch.notify(holds)
 }
 
 func (e *Engine) nudgeAll() {

@@ -91,7 +91,7 @@ type Repository interface {
 
 // Attest verifies a bundle and returns it as signed by the key given, or by a
 // certificate whose chain holds.
-type Attest func(b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error)
+type Attest func(ctx context.Context, b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error)
 
 // Target is a target with the client that reaches it: Log or Repository is set.
 type Target struct {
@@ -174,10 +174,16 @@ func (e *Engine) Run(ctx context.Context) error {
 	return g.Wait()
 }
 
-// watchers wakes whoever waits for news of a key.
+// What a watcher may wait for besides the news of one key.
+const (
+	anything = "*"    // any transition
+	holds    = "held" // a target was held
+)
+
+// watchers wakes whoever waits for news.
 type watchers struct {
 	mu    sync.Mutex
-	byKey map[string]map[chan struct{}]bool // by event subject
+	byKey map[string]map[chan struct{}]bool // by key, or one of the words above
 }
 
 func (w *watchers) add(subject string) (news chan struct{}, remove func()) {

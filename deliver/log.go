@@ -98,7 +98,7 @@ func (a *attempt) remembered(ctx context.Context, memory *lane, d lodge.Delivery
 		return rekor.Found{}, lodge.Errorf(lodge.ClassUnknown, code, "%s may have it already and can't be asked: %w", memory.Name, err)
 	}
 	for _, c := range candidates {
-		att := a.judge(c.Bundle)
+		att := a.judge(ctx, c.Bundle)
 		if att == nil {
 			continue
 		}
@@ -113,12 +113,12 @@ func (a *attempt) remembered(ctx context.Context, memory *lane, d lodge.Delivery
 
 // judge returns a bundle that was found as an attestation, or nil where it is not of this
 // job's payload and signer or does not verify: anybody may have put it there.
-func (a *attempt) judge(raw []byte) *bundle.Attestation {
+func (a *attempt) judge(ctx context.Context, raw []byte) *bundle.Attestation {
 	b, err := bundle.Parse(raw)
 	if err != nil {
 		return nil
 	}
-	att, err := a.engine.config.Attest(b, publicKey(a.job.Submission))
+	att, err := a.engine.config.Attest(ctx, b, publicKey(a.job.Submission))
 	if err != nil || att.Key != a.job.Key || att.Signer != a.job.Signer {
 		return nil
 	}

@@ -48,7 +48,7 @@ func (a *attempt) toRepository(ctx context.Context, att *bundle.Attestation) err
 // complete tells whether a candidate is what would be published: it verifies, is of this
 // envelope and signer, and has the entry of each log that is required.
 func (a *attempt) complete(ctx context.Context, c oci.Candidate) (bool, error) {
-	att := a.judge(c.Bundle)
+	att := a.judge(ctx, c.Bundle)
 	if att == nil {
 		return false, nil
 	}
@@ -80,7 +80,7 @@ func (a *attempt) planArtifact(ctx context.Context, att *bundle.Attestation) (lo
 			continue
 		}
 		// The log holds this statement under another signature: that one is published.
-		found := a.judge(proof.Bundle)
+		found := a.judge(ctx, proof.Bundle)
 		if found == nil {
 			return lodge.Intent{}, lodge.Errorf(lodge.ClassPermanent, "signer", "the signature that %s holds no longer verifies here", proof.Target.Name)
 		}

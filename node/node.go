@@ -1,0 +1,147 @@
+// Package node wires the parts of lodge together and runs them. It is what an embedding
+// program imports: open a node, run it, push attestations through it and follow what
+// becomes of them (see the example of Node.Push).
+//
+// It may import the root package and floors 1 to 3.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/bundle"
+	"github.com/lodgehq/lodge/deliver"
+	"github.com/lodgehq/lodge/dsse"
+	"github.com/lodgehq/lodge/store"
+	"github.com/lodgehq/lodge/verify"
+)
+
+// Node is an open lodge. Its methods are safe for concurrent use.
+type Node struct {
+	config  Config
+	store   *store.Store
+	engine  *deliver.Engine
+	signers verify.Signers
+	targets map[string]*target // by name
+}
+
+// Open opens the store, which it creates where it is missing, and prepares the targets.
+// Nothing is sent and nothing runs until Run. Close it when Run has returned.
+func Open(ctx context.Context, c Config) (*Node, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	path := strings.TrimPrefix(c.Store, "sqlite:")
+	if path == "" {
+		return nil, errors.New("no store is named: want sqlite:PATH")
+	}
+	s, err := store.Open(ctx, path)
+	if err != nil {
+		return nil, err
+	}
+	n := &Node{config: c, store: s, targets: map[string]*target{}}
+	if err := n.open(ctx); err != nil {
+		return nil, errors.Join(err, s.Close())
+	}
+	return n, nil
+}
+
+func (n *Node) open(ctx context.Context) error {
+	var err error
+	if n.signers, err = n.config.signers(ctx); err != nil {
+		return err
+	}
+	config := deliver.Config{
+		Store:  n.store,
+		Attest: n.attest,
+		Cache:  deliver.Cache{TTL: time.Duration(n.config.Cache.TTL), Entries: n.config.Cache.Entries},
+	}
+	for name, t := range n.config.Targets {
+		if n.targets[name], err = n.newTarget(ctx, name, t); err != nil {
+			return fmt.Errorf("target %s: %w", name, err)
+		}
+		config.Targets = append(config.Targets, n.targets[name].Target)
+	}
+	for _, t := range n.targets {
+		if err := n.store.Register(ctx, t.Target.Target); err != nil {
+			return err
+		}
+		if err := n.tryAgain(ctx, t.Target.Target); err != nil {
+			return err
+		}
+		if t.log != nil {
+			n.signers.Logs = append(n.signers.Logs, t.log)
+		}
+	}
+	n.engine, err = deliver.New(config)
+	return err
+}
+
+// tryAgain takes a target up again that was held for something that an operator mends
+// outside of lodge. What only an operator can decide stays held.
+func (n *Node) tryAgain(ctx context.Context, t lodge.Target) error {
+	code, _, err := n.store.Held(ctx, t.Address)
+	if err != nil || code == "" || slices.Contains([]string{"diverged", "log-lies", "paused"}, code) {
+		return err
+	}
+	return n.store.Resume(ctx, t, time.Now())
+}
+
+// Run delivers until ctx ends, and returns when nothing is under way any more.
+func (n *Node) Run(ctx context.Context) error { return n.engine.Run(ctx) }
+
+// Close closes the store.
+func (n *Node) Close() error { return n.store.Close() }
+
+// attest verifies a bundle that was found in a log or repository.
+func (n *Node) attest(ctx context.Context, b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error) {
+	signers := n.signers
+	signers.Keys = nil
+	if key != nil {
+		signers.Keys = []*dsse.PublicKey{key}
+	}
+	return signers.Attest(ctx, b)
+}
+
+// signers returns whose envelopes are accepted.
+func (c *Config) signers(ctx context.Context) (verify.Signers, error) {
+	var s verify.Signers
+	for _, signer := range c.Signers {
+		if signer.Key == "" {
+			s.Identities = append(s.Identities, verify.Identity{Identity: signer.Identity, Issuer: signer.Issuer})
+			continue
+		}
+		raw, err := c.read(signer.Key)
+		if err != nil {
+			return s, fmt.Errorf("signer's key: %w", err)
+		}
+		key, err := dsse.ParsePublicKey(raw)
+		if err != nil {
+			return s, fmt.Errorf("signer's key %s: %w", signer.Key, err)
+		}
+		s.Keys = append(s.Keys, key)
+	}
+	if c.TrustedRoot == "" {
+		return s, nil
+	}
+	var err error
+	s.Root, err = c.root(ctx, c.TrustedRoot)
+	return s, err
+}
+
+func (c *Config) root(ctx context.Context, path string) (*verify.Root, error) {
+	raw, err := c.read(path)
+	if err != nil {
+		return nil, fmt.Errorf("trusted root: %w", err)
+	}
+	root, err := verify.ParseRoot(raw)
+	if err != nil {
+		return nil, fmt.Errorf("trusted root %s: %w", path, err)
+	}
+	return root, nil
+}
