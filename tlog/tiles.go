@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 
@@ -122,9 +123,10 @@ func (t *Tiles) reader(ctx context.Context, cp Checkpoint) tlog.HashReader {
 			return nil, nil
 		}
 		r := &tileReader{Tiles: t, ctx: ctx}
-		hashes, err := tlog.TileHashReader(tlog.Tree{N: cp.Size, Hash: tlog.Hash(cp.Root)}, r).ReadHashes(indexes)
+		tree := tlog.Tree{N: cp.Size, Hash: tlog.Hash(cp.Root)}
+		hashes, err := tlog.TileHashReader(tree, r).ReadHashes(indexes)
 		if err != nil && r.data != nil { // all tiles came, so one of them was wrong
-			return nil, &BadTile{Paths: r.wrong(), Size: cp.Size}
+			return nil, &BadTile{Paths: r.wrong(tree), Size: cp.Size}
 		}
 		return hashes, err
 	})
@@ -213,29 +215,44 @@ func (t *Tiles) known(path string) []byte {
 	return t.full[path]
 }
 
-// wrong names the tiles that did not prove true: those that contradict the parent they were
-// read with, or else all without one, which the root vouches for only together.
-func (r *tileReader) wrong() []string {
-	at := make(map[string][]byte)
-	for i, tile := range r.tiles {
-		at[fullPath(tile)] = r.data[i]
+// wrong names the tiles that did not prove true: those that the root is made of, which it
+// vouches for only together, or else those that contradict the tile above them.
+func (r *tileReader) wrong(tree tlog.Tree) []string {
+	type served struct {
+		tile tlog.Tile
+		data []byte
 	}
-	var wrong, top []string
+	at := make(map[string]served)
 	for i, tile := range r.tiles {
-		parent := tlog.Tile{H: tileHeight, L: tile.L + 1, N: tile.N / tileWidth, W: tileWidth}
+		at[fullPath(tile)] = served{tile, r.data[i]}
+	}
+	var edge []string
+	root, err := tlog.TreeHash(tree.N, tlog.HashReaderFunc(func(indexes []int64) ([]tlog.Hash, error) {
+		hashes := make([]tlog.Hash, len(indexes))
+		for i, index := range indexes {
+			path := fullPath(tlog.TileForIndex(tileHeight, index))
+			edge = append(edge, path)
+			var err error
+			if hashes[i], err = tlog.HashFromTile(at[path].tile, at[path].data, index); err != nil {
+				return nil, err
+			}
+		}
+		return hashes, nil
+	}))
+	if err != nil || root != tree.Hash {
+		slices.Sort(edge)
+		return slices.Compact(edge)
+	}
+	var wrong []string
+	for i, tile := range r.tiles {
+		above := at[fullPath(tlog.Tile{H: tileHeight, L: tile.L + 1, N: tile.N / tileWidth, W: tileWidth})]
 		slot := int(tile.N%tileWidth) * tlog.HashSize
-		above, ok := at[fullPath(parent)]
-		switch {
-		case tile.W != tileWidth || !ok || len(above) < slot+tlog.HashSize:
-			top = append(top, fullPath(tile))
-		case tlog.Hash(above[slot:slot+tlog.HashSize]) != treeHash(r.data[i]):
+		if tile.W == tileWidth && len(above.data) >= slot+tlog.HashSize &&
+			tlog.Hash(above.data[slot:slot+tlog.HashSize]) != treeHash(r.data[i]) {
 			wrong = append(wrong, fullPath(tile))
 		}
 	}
-	if len(wrong) > 0 {
-		return wrong
-	}
-	return top
+	return wrong
 }
 
 // treeHash returns the root over the hashes of a full tile.
