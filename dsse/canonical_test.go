@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -328,6 +329,25 @@ func TestCanonicalNumberLimits(t *testing.T) {
 		}
 		if got := canonical(text); got != want {
 			t.Errorf("%s: got %s, want %s", tc.in, got, want)
+		}
+	}
+}
+
+// Doubles of all sizes, in their shortest form and with one digit more or less.
+func TestCanonicalRandomNumbers(t *testing.T) {
+	rng := rand.New(rand.NewPCG(8785, 0))
+	for range 5000 {
+		double := math.Float64frombits(rng.Uint64())
+		if rng.IntN(2) == 0 {
+			double = (rng.Float64() - 0.5) * math.Pow10(rng.IntN(50)-25)
+		}
+		if math.IsNaN(double) || math.IsInf(double, 0) {
+			continue
+		}
+		for _, digits := range []int{-1, rng.IntN(20)} {
+			text := strconv.FormatFloat(double, 'e', digits, 64)
+			checkOracle(t, []byte(`{"a": `+text+`, "b": `+text+`1}`))
+			checkOracle(t, []byte(`{"a": `+text+`}`))
 		}
 	}
 }

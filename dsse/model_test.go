@@ -6,10 +6,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"math"
 	"math/big"
 	"math/rand/v2"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -163,13 +166,15 @@ func rewrite(b *strings.Builder, content any, rng *rand.Rand) {
 	case map[string]any:
 		b.WriteByte('{')
 		comma := ""
-		for name, value := range v { // in no order
+		names := slices.Sorted(maps.Keys(v))
+		rng.Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+		for _, name := range names {
 			b.WriteString(comma)
 			space()
 			rewriteString(b, name, rng)
 			space()
 			b.WriteByte(':')
-			rewrite(b, value, rng)
+			rewrite(b, v[name], rng)
 			comma = ","
 		}
 		space()
@@ -216,6 +221,49 @@ func rewriteString(b *strings.Builder, s string, rng *rand.Rand) {
 	b.WriteByte('"')
 }
 
+// change returns a content that differs from content in one place, by as little as can be.
+func change(content any, rng *rand.Rand) any {
+	switch v := content.(type) {
+	case map[string]any:
+		names := slices.Sorted(maps.Keys(v))
+		changed := maps.Clone(v)
+		if len(names) == 0 {
+			changed["\x00"] = nil
+			return changed
+		}
+		name := names[rng.IntN(len(names))]
+		switch rng.IntN(4) {
+		case 0:
+			delete(changed, name)
+		case 1:
+			changed[name+"\x00"] = nil
+		default:
+			changed[name] = change(v[name], rng)
+		}
+		return changed
+	case []any:
+		if len(v) == 0 || rng.IntN(4) == 0 {
+			return append(slices.Clone(v), nil)
+		}
+		changed, i := slices.Clone(v), rng.IntN(len(v))
+		changed[i] = change(v[i], rng)
+		return changed
+	case string:
+		return v + " "
+	case number:
+		rat, _ := new(big.Rat).SetString(string(v))
+		double, _ := rat.Float64()
+		next, _ := exactly(strconv.FormatFloat(math.Nextafter(double, 0.5), 'g', -1, 64))
+		if next == v { // 0.5
+			return number("0")
+		}
+		return next
+	case bool:
+		return !v
+	}
+	return false
+}
+
 // FuzzKey checks the two promises of the key: the same content written in another way has
 // the same key; different contents, even if hardly different, have different ones.
 func FuzzKey(f *testing.F) {
@@ -247,10 +295,15 @@ func FuzzKey(f *testing.F) {
 		if formErr != nil || !reflect.DeepEqual(form, content) {
 			t.Errorf("%q: its form means something else: %v", payload, formErr)
 		}
-		var b strings.Builder
-		rewrite(&b, content, rand.New(rand.NewPCG(seed, 0)))
-		if dsse.Key(inToto, []byte(b.String())) != dsse.Key(inToto, payload) {
-			t.Errorf("%q written as %q has another key", payload, b.String())
+		rng := rand.New(rand.NewPCG(seed, 0))
+		var again, changed strings.Builder
+		rewrite(&again, content, rng)
+		if dsse.Key(inToto, []byte(again.String())) != dsse.Key(inToto, payload) {
+			t.Errorf("%q written as %q has another key", payload, again.String())
+		}
+		rewrite(&changed, change(content, rng), rng)
+		if dsse.Key(inToto, []byte(changed.String())) == dsse.Key(inToto, payload) {
+			t.Errorf("%q and %q have one key", payload, changed.String())
 		}
 	})
 }
