@@ -29,6 +29,9 @@ const (
 	MaxEntries      = 32                       // transparency log entries
 	MaxTimestamps   = 32                       // RFC 3161 timestamps
 	MaxCertificates = 16                       // of one chain
+
+	maxName      = 4096    // bytes of a payload type, as in dsse
+	maxSignature = 1 << 16 // bytes, as in dsse
 )
 
 // mediaTypes are the spellings in use. The oldest three carry the version as a parameter;
@@ -177,6 +180,8 @@ func envelope(p *protodsse.Envelope) (*dsse.Envelope, error) {
 		return nil, malformed("the bundle holds no dsseEnvelope")
 	case p.GetPayloadType() == "":
 		return nil, malformed("the envelope has no payloadType")
+	case len(p.GetPayloadType()) > maxName:
+		return nil, fmt.Errorf("%w: a payloadType of %d bytes (at most %d)", lodge.ErrLimit, len(p.GetPayloadType()), maxName)
 	case len(p.GetPayload()) > dsse.MaxPayload:
 		return nil, fmt.Errorf("%w: a payload of %d bytes (at most %d)", lodge.ErrLimit, len(p.GetPayload()), dsse.MaxPayload)
 	case len(p.GetSignatures()) == 0:
@@ -186,8 +191,11 @@ func envelope(p *protodsse.Envelope) (*dsse.Envelope, error) {
 	}
 	env := &dsse.Envelope{PayloadType: p.GetPayloadType(), Payload: p.GetPayload()}
 	for _, s := range p.GetSignatures() {
-		if len(s.GetSig()) == 0 {
+		switch {
+		case len(s.GetSig()) == 0:
 			return nil, malformed("an empty signature in the envelope")
+		case len(s.GetSig()) > maxSignature:
+			return nil, fmt.Errorf("%w: a signature of %d bytes (at most %d)", lodge.ErrLimit, len(s.GetSig()), maxSignature)
 		}
 		env.Signatures = append(env.Signatures, dsse.Signature{KeyID: s.GetKeyid(), Sig: s.GetSig()})
 	}

@@ -28,10 +28,16 @@ func ParseStatement(payloadType string, payload []byte) Statement {
 	}
 	// A map takes member names as they are; a struct would take `PREDICATETYPE` too.
 	var top map[string]json.RawMessage
-	if json.Unmarshal(payload, &top) != nil || !strings.HasPrefix(text(top["_type"]), statementType) {
+	if json.Unmarshal(payload, &top) != nil {
 		return Statement{}
 	}
-	return Statement{PredicateType: text(top["predicateType"]), Subjects: subjects(top["subject"])}
+	predicateType := text(top["predicateType"])
+	// Some producers leave `_type` out; links (`_type: link`) have no predicate type.
+	_, typed := top["_type"]
+	if typed && !strings.HasPrefix(text(top["_type"]), statementType) || !typed && predicateType == "" {
+		return Statement{}
+	}
+	return Statement{PredicateType: predicateType, Subjects: subjects(top["subject"])}
 }
 
 // isInToto is loose about the payload type, for producers are: in-toto's own media types,
