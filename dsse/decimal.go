@@ -95,7 +95,7 @@ func (d *decimal) isDouble() bool {
 	text := append(append(append(buf[:0], "0."...), d.digits[:d.n]...), 'e')
 	text = strconv.AppendInt(text, int64(d.exp), 10)
 	double, err := strconv.ParseFloat(string(text), 64)
-	if err != nil || double == 0 {
+	if err != nil {
 		return false
 	}
 	shortest, ok := parseDecimal(strconv.AppendFloat(buf[:0], double, 'e', -1, 64))

@@ -17,7 +17,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
+	v1 "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/dsse"

@@ -104,7 +104,10 @@ func readObject(dec *json.Decoder, depth int) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		name := token.(string)
+		name, ok := token.(string)
+		if !ok {
+			return nil, fmt.Errorf("%v is no name", token)
+		}
 		if _, twice := object[name]; twice {
 			return nil, fmt.Errorf("%q twice", name)
 		}
