@@ -84,7 +84,8 @@ func (p *Process) spawn() error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.Command(p.path, p.args...)
+	// It ends by Cleanup; the test's context ends before that.
+	cmd := exec.CommandContext(context.WithoutCancel(p.t.Context()), p.path, p.args...)
 	cmd.Dir, cmd.Env, cmd.Stdout, cmd.Stderr = p.dir, p.env, log, log
 	cmd.SysProcAttr = dieWithParent()
 	started, done := make(chan error), make(chan struct{})
@@ -125,10 +126,13 @@ func (p *Process) Restart() {
 	p.Start()
 }
 
-// Pause makes the server hang (SIGSTOP): connections are taken and nothing is answered.
+// Pause makes the server hang (SIGSTOP): connections are taken and nothing is answered. It
+// returns when the server stands still.
 func (p *Process) Pause() {
 	p.t.Helper()
 	must(p.t, p.cmd.Process.Signal(syscall.SIGSTOP), "pausing %s", p.name)
+	err := Await(p.t.Context(), stopLimit, func(context.Context) error { return standsStill(p.cmd.Process.Pid) })
+	must(p.t, err, "pausing %s", p.name)
 }
 
 // Resume lets a paused server go on.
@@ -186,7 +190,7 @@ func freePort(t TB) int {
 	for range count {
 		port := first + ports.next%count
 		ports.next++
-		l, err := net.Listen("tcp", address(port))
+		l, err := listen(t, port)
 		if err == nil {
 			must(t, l.Close(), "closing port %d", port)
 			return port
@@ -194,6 +198,12 @@ func freePort(t TB) int {
 	}
 	t.Fatalf("no free port between %d and %d", first, first+count)
 	return 0
+}
+
+// listen takes a port of 127.0.0.1.
+func listen(t TB, port int) (net.Listener, error) {
+	var c net.ListenConfig
+	return c.Listen(t.Context(), "tcp", address(port))
 }
 
 // address is the loopback address with a port.

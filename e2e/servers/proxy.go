@@ -4,7 +4,6 @@ import (
 	"context"
 	"io"
 	"log"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -81,7 +80,7 @@ func Forward(target string) http.Handler {
 // StartProxy serves next on a free loopback port until the end of the test.
 func StartProxy(t TB, next http.Handler) *Proxy {
 	t.Helper()
-	l, err := net.Listen("tcp", address(freePort(t)))
+	l, err := listen(t, freePort(t))
 	must(t, err, "starting a proxy")
 	p := &Proxy{
 		URL: "http://" + l.Addr().String(), Host: l.Addr().String(),

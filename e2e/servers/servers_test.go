@@ -72,9 +72,9 @@ func TestRekorV2Serves(t *testing.T) {
 		t.Fatalf("a new log has %d entries", got)
 	}
 	first := entry(t, key, "first")
-	status, answer := post(t, log.URL+"/api/v2/log/entries", first)
-	if status != http.StatusCreated {
-		t.Fatalf("submitting: %d %s", status, answer)
+	code, answer := post(t, log.URL+"/api/v2/log/entries", first)
+	if code != http.StatusCreated {
+		t.Fatalf("submitting: %d %s", code, answer)
 	}
 	var got struct {
 		CanonicalizedBody []byte
@@ -105,6 +105,14 @@ func TestRekorV2Serves(t *testing.T) {
 	}
 	if n := log.Read.Count(servers.Requests("GET", "/checkpoint")); n != 1 {
 		t.Errorf("the read side counted %d requests", n)
+	}
+
+	front := log.Front()
+	if status, answer := post(t, front.URL+"/api/v2/log/entries", first); status != http.StatusConflict {
+		t.Errorf("submitting at the front: %d %s", status, answer)
+	}
+	if got := status(t, front.URL+"/api/v2/checkpoint", servers.Login{}); got != http.StatusOK {
+		t.Errorf("reading at the front: %d", got)
 	}
 }
 

@@ -60,7 +60,9 @@ func newDatabase(t TB) string {
 	db, err := openDatabase(server + "/")
 	must(t, err, "opening %s", server)
 	t.Cleanup(func() {
-		_, _ = db.Exec("DROP DATABASE " + name) // a server of our own has ended by now
+		ctx, cancel := runContext(t)
+		defer cancel()
+		_, _ = db.ExecContext(ctx, "DROP DATABASE "+name) // a server of our own has ended by now
 		_ = db.Close()
 	})
 	_, err = db.ExecContext(t.Context(), "CREATE DATABASE "+name)
@@ -109,9 +111,9 @@ func startDatabase(t TB) (string, error) {
 	if os.Geteuid() == 0 {
 		flags = append(flags, "--user=root") // refused unless asked for
 	}
-	fill := exec.Command(binary, append(flags, "--initialize-insecure")...)
+	fill := exec.CommandContext(t.Context(), binary, append(flags, "--initialize-insecure")...)
 	if script, err := lookPath("mariadb-install-db", "mysql_install_db"); err == nil {
-		fill = exec.Command(script, append(flags, "--auth-root-authentication-method=normal", "--skip-test-db")...)
+		fill = exec.CommandContext(t.Context(), script, append(flags, "--auth-root-authentication-method=normal", "--skip-test-db")...)
 	}
 	if out, err := fill.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("%s: %w\n%s", fill, err, tail(out, 2<<10))
