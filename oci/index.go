@@ -96,15 +96,19 @@ func (x *index) write(ctx context.Context, batch []ocispec.Descriptor) error {
 		return err
 	}
 	if len(raw) > maxManifest {
-		return lodge.Errorf(lodge.ClassPermanent, "index-full",
-			"%s has no room for another attestation of %s: the index %s would have %d bytes (at most %d, about 10,000 referrers); "+
-				"delete some, or use a registry with the Referrers API", x.repo, x.subject, x.tag(), len(raw), maxManifest)
+		return x.full(int64(len(raw)))
 	}
 	desc := content.NewDescriptorFromBytes(ocispec.MediaTypeImageIndex, raw)
 	if err := x.repo.remote.Manifests().PushReference(ctx, desc, bytes.NewReader(raw), x.tag()); err != nil {
 		return x.repo.classify(writing, err)
 	}
 	return nil
+}
+
+func (x *index) full(size int64) error {
+	return lodge.Errorf(lodge.ClassPermanent, "index-full",
+		"%s has no room for another attestation of %s: the index %s would have %d bytes (at most %d, about 10,000 referrers); "+
+			"delete some, or use a registry with the Referrers API", x.repo, x.subject, x.tag(), size, maxManifest)
 }
 
 // read returns the index as it is now. It is fetched only where its digest is another than
@@ -125,10 +129,13 @@ func (x *index) read(ctx context.Context) (*indexPage, error) {
 	if last != nil && last.digest == desc.Digest {
 		return last, nil
 	}
-	if desc.MediaType != ocispec.MediaTypeImageIndex || desc.Size > maxManifest {
+	if desc.MediaType != ocispec.MediaTypeImageIndex {
 		return nil, lodge.Errorf(lodge.ClassPermanent, "index-invalid",
-			"the tag %s of %s is no referrers index but %s of %d bytes: it is left alone; remove it to attach anything to %s",
-			x.tag(), x.repo, desc.MediaType, desc.Size, x.subject)
+			"the tag %s of %s is no referrers index but %s: it is left alone; remove it to attach anything to %s",
+			x.tag(), x.repo, desc.MediaType, x.subject)
+	}
+	if desc.Size > maxManifest {
+		return nil, x.full(desc.Size)
 	}
 	raw, err := content.FetchAll(ctx, manifests, desc)
 	if err != nil {
@@ -150,36 +157,31 @@ type indexPage struct {
 	digest    digest.Digest
 	members   map[string]json.RawMessage
 	manifests []json.RawMessage
+	list      []ocispec.Descriptor // of manifests, those that are descriptors
 }
 
 func (p *indexPage) parse(raw []byte) error {
 	if err := json.Unmarshal(raw, &p.members); err != nil {
 		return err
 	}
-	if list, ok := p.members["manifests"]; ok {
-		return json.Unmarshal(list, &p.manifests)
+	if manifests, ok := p.members["manifests"]; ok {
+		if err := json.Unmarshal(manifests, &p.manifests); err != nil {
+			return err
+		}
+	}
+	for _, m := range p.manifests {
+		var d ocispec.Descriptor
+		if json.Unmarshal(m, &d) == nil {
+			p.list = append(p.list, d)
+		}
 	}
 	return nil
 }
 
-func (p *indexPage) descriptors() ([]ocispec.Descriptor, error) {
-	list := make([]ocispec.Descriptor, len(p.manifests))
-	for i, raw := range p.manifests {
-		if err := json.Unmarshal(raw, &list[i]); err != nil {
-			return nil, lodge.Errorf(lodge.ClassPermanent, "index-invalid", "entry %d of a referrers index: %w", i, err)
-		}
-	}
-	return list, nil
-}
-
 // with returns the index with the batch in it, and whether that is anything new.
 func (p *indexPage) with(batch []ocispec.Descriptor) (raw []byte, changed bool, err error) {
-	list, err := p.descriptors()
-	if err != nil {
-		return nil, false, err
-	}
-	there := make(map[digest.Digest]bool, len(list))
-	for _, d := range list {
+	there := make(map[digest.Digest]bool, len(p.list))
+	for _, d := range p.list {
 		there[d.Digest] = true
 	}
 	manifests := slices.Clone(p.manifests)

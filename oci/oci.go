@@ -195,7 +195,7 @@ func (r *Repository) referrers(ctx context.Context, subject lodge.Digest) ([]oci
 	if err != nil {
 		return nil, err
 	}
-	return page.descriptors()
+	return page.list, nil
 }
 
 func (r *Repository) referrersByAPI(ctx context.Context, subject lodge.Digest) ([]ocispec.Descriptor, error) {

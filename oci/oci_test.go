@@ -1,0 +1,384 @@
+package oci_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/bundle"
+	"github.com/lodgehq/lodge/oci"
+)
+
+func TestNew(t *testing.T) {
+	for name, address := range map[string]string{
+		"registry.example/team/app":       "oci://registry.example/team/app",
+		"oci://registry.example:5000/app": "oci://registry.example:5000/app",
+	} {
+		r, err := oci.New(name, oci.Options{})
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		} else if r.Address() != address {
+			t.Errorf("%s: address %s, want %s", name, r.Address(), address)
+		}
+	}
+	for _, name := range []string{"", "app", "registry.example/app:tag", "registry.example/App", "registry.example/app@sha256:" + strings.Repeat("a", 64)} {
+		if _, err := oci.New(name, oci.Options{}); err == nil || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%q: error %v, want one line", name, err)
+		}
+	}
+}
+
+// TestKeyTag holds the preimage fast: other instances compute it too.
+func TestKeyTag(t *testing.T) {
+	key, subject := lodge.DigestOf([]byte("key")), lodge.DigestOf([]byte("subject"))
+	want := "lodge-" + lodge.DigestOf([]byte(key.String()+"\na via b\n"+subject.String())).Hex()
+	if got := oci.KeyTag(key, "a via b", subject); got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestPlan checks the shape that cosign 3 looks for, and that it comes out the same again.
+func TestPlan(t *testing.T) {
+	s := newServer(t, true)
+	att := s.attestation(1)
+	intent, err := s.open(oci.Options{}).Plan(t.Context(), att, s.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const golden = "sha256:71c967901bd529880ff5dff8bab5a86ddcfb55325d2f9c9ccfd4c17eb6c0a982"
+	if intent.Manifest.String() != golden {
+		t.Errorf("manifest %s, want %s", intent.Manifest, golden)
+	}
+	if len(s.writes()) > 0 {
+		t.Errorf("planning wrote %q", s.writes())
+	}
+	if _, err := publish(t.Context(), s.open(oci.Options{}), att, s.image); err != nil {
+		t.Fatal(err)
+	}
+	var got any
+	if err := json.Unmarshal(s.get(intent.Manifest.String()), &got); err != nil {
+		t.Fatal(err)
+	}
+	want := map[string]any{
+		"schemaVersion": 2.0,
+		"mediaType":     manifestType,
+		"artifactType":  bundle.MediaType,
+		"config": map[string]any{
+			"mediaType": "application/vnd.oci.empty.v1+json", "artifactType": bundle.MediaType, "size": 2.0,
+			"digest": "sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a",
+		},
+		"layers": []any{map[string]any{
+			"mediaType": bundle.MediaType, "size": float64(len(intent.Request)), "digest": lodge.DigestOf(intent.Request).String(),
+		}},
+		"subject": map[string]any{
+			"mediaType": manifestType, "size": float64(len(s.get("latest"))), "digest": s.image.String(),
+		},
+		"annotations": map[string]any{
+			"dev.lodge.key":                     att.Key.String(),
+			"dev.sigstore.bundle.content":       "dsse-envelope",
+			"dev.sigstore.bundle.predicateType": "https://openvex.dev/ns/v0.2.0",
+			"org.opencontainers.image.created":  "1970-01-01T00:00:00Z",
+		},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("manifest (-want +got):\n%s", diff)
+	}
+}
+
+func TestSend(t *testing.T) {
+	for name, api := range kinds {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, api)
+			att := s.attestation(1)
+			receipt, err := publish(t.Context(), s.open(oci.Options{}), att, s.image)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if want := s.host + "/app@" + receipt.Digest.String(); receipt.Reference != want || receipt.Subject != s.image {
+				t.Errorf("receipt %+v, want the reference %s", receipt, want)
+			}
+			if got := s.referrers(); !slices.Equal(got, []string{receipt.Digest.String()}) {
+				t.Errorf("referrers %q, want only %s", got, receipt.Digest)
+			}
+			if lodge.DigestOf(s.get(oci.KeyTag(att.Key, signer, s.image))) != receipt.Digest {
+				t.Error("the key tag does not lead to the artifact")
+			}
+
+			before := len(s.writes())
+			again, err := publish(t.Context(), s.open(oci.Options{}), att, s.image)
+			if err != nil || again != receipt {
+				t.Errorf("again: %+v, %v; want %+v", again, err, receipt)
+			}
+			if sent := s.writes()[before:]; len(sent) > 0 {
+				t.Errorf("sending again wrote %q", sent)
+			}
+		})
+	}
+}
+
+// TestFaults loses every request that writes, before and after it is applied. The class must
+// be right, and whatever happened, sending again ends with one artifact.
+func TestFaults(t *testing.T) {
+	for name, api := range kinds {
+		for _, kind := range []fault{lostBefore, lostAfter, busyBefore, busyAfter} {
+			t.Run(name+"/"+string(kind), func(t *testing.T) {
+				nth := 1
+				for ; ; nth++ {
+					s := newServer(t, api)
+					att := s.attestation(1)
+					transport := &faults{nth: nth, kind: kind}
+					r := s.open(oci.Options{Transport: transport})
+					_, err := publish(t.Context(), r, att, s.image)
+					if transport.seen < nth {
+						break
+					}
+					if err != nil {
+						class := lodge.Classify(err).Class
+						placed := s.get(oci.KeyTag(att.Key, signer, s.image)) != nil || len(s.referrers()) > 0
+						if class != lodge.ClassRetry && class != lodge.ClassUnknown || placed && class != lodge.ClassUnknown {
+							t.Errorf("request %d: class %s of %v", nth, class, err)
+						}
+					}
+					receipt, err := publish(t.Context(), r, att, s.image)
+					if err != nil {
+						t.Fatalf("request %d, sent again: %v", nth, err)
+					}
+					if got := s.referrers(); !slices.Equal(got, []string{receipt.Digest.String()}) {
+						t.Errorf("request %d: referrers %q", nth, got)
+					}
+				}
+				if nth < 6 {
+					t.Errorf("only %d requests write", nth-1)
+				}
+			})
+		}
+	}
+}
+
+func TestFindsExisting(t *testing.T) {
+	for name, api := range kinds {
+		t.Run(name, func(t *testing.T) {
+			s := newServer(t, api)
+			att := s.attestation(1)
+			find := func() []oci.Candidate {
+				t.Helper()
+				found, err := s.open(oci.Options{}).Candidates(t.Context(), att.Key, signer, s.image)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return found
+			}
+			if found := find(); len(found) > 0 {
+				t.Errorf("before anything is there: %+v", found)
+			}
+			r := s.open(oci.Options{})
+			intent, err := r.Plan(t.Context(), att, s.image)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.Send(t.Context(), att.Key, signer, s.image, intent); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := publish(t.Context(), r, s.attestation(2), s.image); err != nil {
+				t.Fatal(err)
+			}
+			want := []oci.Candidate{{Manifest: intent.Manifest, Bundle: intent.Request, Listed: true}}
+			if diff := cmp.Diff(want, find()); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			s.drop(oci.KeyTag(att.Key, signer, s.image))
+			if diff := cmp.Diff(want, find()); diff != "" {
+				t.Errorf("without the key tag (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// TestFindsExistingUnlisted: the key tag leads to an artifact that lost its place in the
+// index, and adopting it gives it back.
+func TestFindsExistingUnlisted(t *testing.T) {
+	s := newServer(t, false)
+	att := s.attestation(1)
+	receipt, err := publish(t.Context(), s.open(oci.Options{}), att, s.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.drop("sha256-" + s.image.Hex())
+
+	r := s.open(oci.Options{})
+	found, err := r.Candidates(t.Context(), att.Key, signer, s.image)
+	if err != nil || len(found) != 1 || found[0].Manifest != receipt.Digest || found[0].Listed {
+		t.Fatalf("found %+v, %v; want %s unlisted", found, err, receipt.Digest)
+	}
+	adopted, err := r.Adopt(t.Context(), s.image, found[0].Manifest)
+	if err != nil || adopted != receipt {
+		t.Errorf("adopted %+v, %v; want %+v", adopted, err, receipt)
+	}
+	if got := s.referrers(); !slices.Equal(got, []string{receipt.Digest.String()}) {
+		t.Errorf("referrers %q", got)
+	}
+	for _, w := range s.writes()[len(s.writes())-1:] {
+		if !strings.Contains(w, "sha256-") {
+			t.Errorf("adopting wrote %q", w)
+		}
+	}
+}
+
+// TestFindsExistingIgnoresOthers: a key tag that was pointed at something else, and artifacts
+// that are no bundle for this image, are nobody's.
+func TestFindsExistingIgnoresOthers(t *testing.T) {
+	s := newServer(t, false)
+	att := s.attestation(1)
+	s.put("manifests/"+oci.KeyTag(att.Key, signer, s.image), manifestType, s.get("latest"))
+	found, err := s.open(oci.Options{}).Candidates(t.Context(), att.Key, signer, s.image)
+	if err != nil || len(found) > 0 {
+		t.Errorf("found %+v, %v", found, err)
+	}
+	if _, err := s.open(oci.Options{}).Adopt(t.Context(), s.image, s.image); lodge.Classify(err).Code != "not-attached" {
+		t.Errorf("adopting the image itself: %v", err)
+	}
+	missing, err := oci.New(s.host+"/nothing", oci.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if found, err := missing.Candidates(t.Context(), att.Key, signer, s.image); err != nil || len(found) > 0 {
+		t.Errorf("in a repository that is not there: %+v, %v", found, err)
+	}
+}
+
+// TestLeavesOthersAlone: what others wrote into the index stays, to the last member.
+func TestLeavesOthersAlone(t *testing.T) {
+	s := newServer(t, false)
+	foreign := `{"mediaType":"application/vnd.example","digest":"sha256:` + strings.Repeat("f", 64) + `","size":7,"x-unknown":{"a":[1.50]}}`
+	s.put("manifests/sha256-"+s.image.Hex(), "application/vnd.oci.image.index.v1+json",
+		[]byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","annotations":{"by":"others"},"manifests":[`+foreign+`]}`))
+	if _, err := publish(t.Context(), s.open(oci.Options{}), s.attestation(1), s.image); err != nil {
+		t.Fatal(err)
+	}
+	var index struct {
+		Annotations map[string]string
+		Manifests   []json.RawMessage
+	}
+	if err := json.Unmarshal(s.get("sha256-"+s.image.Hex()), &index); err != nil {
+		t.Fatal(err)
+	}
+	if len(index.Manifests) != 2 || string(index.Manifests[0]) != foreign || index.Annotations["by"] != "others" {
+		t.Errorf("the index is now %s, %v", index.Manifests, index.Annotations)
+	}
+}
+
+// TestTwoPushers: two processes write the same index, and nothing is lost.
+func TestTwoPushers(t *testing.T) {
+	s := newServer(t, false)
+	const each = 20
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	var want []string
+	for p := range 2 {
+		r := s.open(oci.Options{Settle: settle})
+		for n := range each {
+			wg.Go(func() {
+				receipt, err := publish(t.Context(), r, s.attestation(p*each+n), s.image)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				want = append(want, receipt.Digest.String())
+			})
+		}
+	}
+	wg.Wait()
+	got := s.referrers()
+	slices.Sort(got)
+	slices.Sort(want)
+	if diff := cmp.Diff(want, got); diff != "" || len(want) != 2*each {
+		t.Errorf("%d of %d referrers (-want +got):\n%s", len(got), 2*each, diff)
+	}
+}
+
+// TestIndexOverwritten: another writer wipes the index right after every write, a few times.
+func TestIndexOverwritten(t *testing.T) {
+	s := newServer(t, false)
+	tag := "sha256-" + s.image.Hex()
+	empty := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
+	wiped := 0
+	s.hook(func(w http.ResponseWriter, r *http.Request) bool {
+		// The re-check begins with HEAD of the tag; wipe before it looks.
+		if r.Method == http.MethodHead && strings.HasSuffix(r.URL.Path, tag) && wiped < 5 {
+			wiped++
+			if wiped > 1 {
+				s.put("manifests/"+tag, "application/vnd.oci.image.index.v1+json", empty)
+			}
+		}
+		return false
+	})
+	receipt, err := publish(t.Context(), s.open(oci.Options{}), s.attestation(1), s.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.referrers(); !slices.Equal(got, []string{receipt.Digest.String()}) || wiped < 5 {
+		t.Errorf("wiped %d times; referrers %q", wiped, got)
+	}
+}
+
+func TestIndexFull(t *testing.T) {
+	s := newServer(t, false)
+	const limit = 4 << 20
+	index := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[`)
+	for i := 0; len(index) < limit-1000; i++ {
+		index = fmt.Appendf(index, `{"mediaType":"application/vnd.example","digest":"sha256:%064x","size":7,"annotations":{"a":%q}},`, i, strings.Repeat("x", 250))
+	}
+	index = fmt.Appendf(index, `{"mediaType":"application/vnd.example","digest":"sha256:%064x","size":7,"annotations":{"a":%q}}]}`,
+		1<<60, strings.Repeat("x", limit-len(index)-200))
+	s.put("manifests/sha256-"+s.image.Hex(), "application/vnd.oci.image.index.v1+json", index)
+	_, err := publish(t.Context(), s.open(oci.Options{}), s.attestation(1), s.image)
+	if e := lodge.Classify(err); e == nil || e.Class != lodge.ClassPermanent || e.Code != "index-full" || !strings.Contains(e.Message, "10,000") {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestIndexTagTaken(t *testing.T) {
+	s := newServer(t, false)
+	s.put("manifests/sha256-"+s.image.Hex(), manifestType, []byte(`{"schemaVersion":2}`))
+	_, err := publish(t.Context(), s.open(oci.Options{}), s.attestation(1), s.image)
+	if e := lodge.Classify(err); e == nil || e.Class != lodge.ClassPermanent || e.Code != "index-invalid" {
+		t.Errorf("error %v", err)
+	}
+}
+
+func TestSubjects(t *testing.T) {
+	s := newServer(t, true)
+	other := lodge.DigestOf([]byte("not there"))
+	got, err := s.open(oci.Options{}).Subjects(t.Context(), []lodge.Digest{other, s.image})
+	if err != nil || !slices.Equal(got, []lodge.Digest{s.image}) {
+		t.Errorf("got %v, %v; want %s", got, err, s.image)
+	}
+	_, err = s.open(oci.Options{}).Plan(t.Context(), s.attestation(1), other)
+	if e := lodge.Classify(err); e == nil || e.Class != lodge.ClassPermanent || e.Code != "subject-missing" {
+		t.Errorf("planning for it: %v", err)
+	}
+}
+
+func TestSendRefusesStalePlan(t *testing.T) {
+	s := newServer(t, true)
+	att := s.attestation(1)
+	r := s.open(oci.Options{})
+	intent, err := r.Plan(t.Context(), att, s.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	intent.Manifest = lodge.DigestOf([]byte("another"))
+	_, err = r.Send(t.Context(), att.Key, signer, s.image, intent)
+	if e := lodge.Classify(err); e == nil || e.Code != "plan-stale" || len(s.writes()) > 0 {
+		t.Errorf("error %v, writes %q", err, s.writes())
+	}
+}
