@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -149,8 +150,9 @@ func (l *Log) strike(request string) *Fault {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.requests = append(l.requests, request)
+	l.faults = slices.DeleteFunc(l.faults, func(f *Fault) bool { return f.Count == 0 })
 	for _, f := range l.faults {
-		if f.Count == 0 || !strings.Contains(request, f.Path) {
+		if !strings.Contains(request, f.Path) {
 			continue
 		}
 		if f.Skip > 0 {

@@ -181,7 +181,7 @@ func (c *V1) adopt(ctx context.Context, e lodge.Entry, att *bundle.Attestation) 
 	}
 	said := entryV1{Body: e.Body, IntegratedTime: e.Receipt.IntegratedTime, LogID: e.Receipt.LogID, LogIndex: e.Receipt.LogIndex}
 	said.Verification.SET = e.SET
-	if p := e.Receipt.InclusionProof; p != nil {
+	if p := e.Receipt.InclusionProof; p != nil && p.Checkpoint != "" { // early bundles have proofs without
 		said.Verification.Proof = &proofV1{Checkpoint: p.Checkpoint, LogIndex: p.LogIndex, TreeSize: p.TreeSize, RootHash: hexDigest(p.RootHash)}
 		for _, h := range p.Hashes {
 			said.Verification.Proof.Hashes = append(said.Verification.Proof.Hashes, hexDigest(h))
