@@ -241,3 +241,24 @@ func status(t *testing.T, url string, login servers.Login) int {
 	_ = resp.Body.Close()
 	return resp.StatusCode
 }
+
+func TestLodgeIsIsolated(t *testing.T) {
+	t.Setenv("XDG_STATE_HOME", t.TempDir())
+	t.Setenv("XDG_CONFIG_HOME", "/dev/null")
+	lodge := servers.NewLodge(t)
+	if r := lodge.Run("version"); r.Code != 0 || !strings.HasPrefix(r.Stdout, "lodge ") {
+		t.Errorf("version: %+v", r)
+	}
+	if r := lodge.RunInput(strings.NewReader("{"), "key", "-"); r.Code != 2 || r.Stderr == "" {
+		t.Errorf("half an envelope: %+v", r)
+	}
+	fresh := lodge.Fresh()
+	if fresh.State == lodge.State {
+		t.Errorf("the same state: %s", fresh.State)
+	}
+	for _, l := range []*servers.Lodge{lodge, fresh} {
+		if r := l.Run("status"); r.Code == 0 || !strings.Contains(r.Stderr, l.State) {
+			t.Errorf("status without a store in %s: %+v", l.State, r)
+		}
+	}
+}
