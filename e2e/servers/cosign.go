@@ -62,7 +62,8 @@ func (c *Cosign) SigningConfig(logURL string, apiVersion int) string {
 }
 
 // VerifyAttestation runs `cosign verify-attestation` on an image by digest. kind is what
-// --type takes: a short name like openvex, or a predicate type.
+// --type takes: best the predicate type in full, for cosign's short name openvex means
+// https://openvex.dev/ns without a version and does not match https://openvex.dev/ns/v0.2.0.
 func (c *Cosign) VerifyAttestation(image, publicKey, kind, trustedRoot string) Result {
 	c.t.Helper()
 	return c.Run("verify-attestation", "--key", publicKey, "--type", kind, "--trusted-root", trustedRoot, image)
