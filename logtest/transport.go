@@ -79,6 +79,9 @@ func (l *Log) Client() *http.Client { return &http.Client{Transport: l} }
 
 // RoundTrip implements http.RoundTripper.
 func (l *Log) RoundTrip(r *http.Request) (*http.Response, error) {
+	if err := r.Context().Err(); err != nil {
+		return nil, err
+	}
 	if r.URL.Host != strings.TrimPrefix(URL, "http://") {
 		return nil, &net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: r.URL.Host, IsNotFound: true}}
 	}

@@ -17,6 +17,8 @@ import (
 // return the attestation that it stores along with it.
 const maxAnswer = 8 << 20
 
+const maxRedirects = 3
+
 // Answer is what came back from a request: a status, or the error that came in its place.
 type Answer struct {
 	Status int
@@ -41,9 +43,14 @@ func newConn(client *http.Client, base string) (conn, error) {
 		client = http.DefaultClient
 	}
 	direct := *client
-	// A redirected POST would be sent twice, or as a GET; and a moved log is for an operator to
-	// look at.
-	direct.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	// A redirected submission would be sent twice, or as a GET. What is read is verified
+	// wherever it comes from.
+	direct.CheckRedirect = func(_ *http.Request, via []*http.Request) error {
+		if via[0].Method != http.MethodGet || len(via) > maxRedirects {
+			return http.ErrUseLastResponse
+		}
+		return nil
+	}
 	return conn{base: base, client: &direct}, nil
 }
 
@@ -98,24 +105,26 @@ type reader struct{ conn }
 func (r reader) Fetch(ctx context.Context, path string) ([]byte, error) {
 	a := r.get(ctx, "/"+path, maxFile)
 	switch {
+	case a.Err == nil && a.Status == http.StatusNotImplemented:
+		return nil, r.elsewhere(a.Status)
 	case a.Err != nil || a.Status != http.StatusOK && a.Status != http.StatusNotFound:
 		return nil, readError(a)
 	case a.Status == http.StatusNotFound:
-		return nil, &lodge.Error{
-			Class: lodge.ClassRetry, Code: "file-missing",
-			Message: fmt.Sprintf("%s/%s: HTTP 404", r.base, path), Err: lodge.ErrNotFound,
-		}
+		return nil, lodge.Errorf(lodge.ClassRetry, "file-missing", "%s/%s: %w", r.base, path, lodge.ErrNotFound)
 	}
 	return a.Body, nil
+}
+
+// elsewhere says that the log is not read at this address: rekor-tiles with its files in a folder
+// answers 501 there.
+func (r reader) elsewhere(status int) *lodge.Error {
+	return lodge.Errorf(lodge.ClassHeld, "read-url",
+		"the log does not serve its checkpoint and tiles at %s (HTTP %d): give the address that does as its read URL", r.base, status)
 }
 
 // readError classifies an answer to a request that changes nothing: whatever happened, it
 // can be made again, and what is wrong for good is wrong with the address.
 func readError(a Answer) *lodge.Error {
-	if a.Err == nil && a.Status == http.StatusNotImplemented {
-		return lodge.Errorf(lodge.ClassHeld, "read-url",
-			"the log does not serve its checkpoint and tiles here (HTTP 501); give the address that does as its read URL")
-	}
 	e := Classify(Version2, a)
 	switch e.Class {
 	case lodge.ClassUnknown:

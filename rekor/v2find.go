@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 
 	"github.com/lodgehq/lodge"
@@ -113,6 +114,9 @@ func (c *V2) sync(ctx context.Context) (tlog.Checkpoint, error) {
 		return tlog.Checkpoint{}, err
 	}
 	raw, err := c.read.Fetch(ctx, "checkpoint")
+	if errors.Is(err, lodge.ErrNotFound) {
+		return tlog.Checkpoint{}, c.read.elsewhere(http.StatusNotFound)
+	}
 	if err != nil {
 		return tlog.Checkpoint{}, err
 	}

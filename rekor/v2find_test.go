@@ -3,6 +3,7 @@ package rekor_test
 import (
 	"errors"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
@@ -43,7 +44,7 @@ func TestV2CheckpointRefused(t *testing.T) {
 		code  string
 	}{
 		{logtest.Fault{Status: 200, Body: "<html>"}, lodge.ClassRetry, "checkpoint-malformed"},
-		{logtest.Fault{Status: 404}, lodge.ClassRetry, "file-missing"},
+		{logtest.Fault{Status: 404}, lodge.ClassHeld, "read-url"},
 		{logtest.Fault{Status: 403}, lodge.ClassHeld, "unauthorized"},
 		{logtest.Fault{Status: 501}, lodge.ClassHeld, "read-url"},
 		{logtest.Fault{Status: 500}, lodge.ClassRetry, "server-error"},
@@ -108,6 +109,29 @@ func TestV2Divergence(t *testing.T) {
 			}
 		})
 	}
+}
+
+func TestV2MissingTile(t *testing.T) {
+	log, c, _ := newV2(t)
+	log.Append(body(0))
+	log.Inject(logtest.Fault{Path: "tile/0/000", Status: 404, Count: 2}) // the partial tile and the full one
+	_, err := c.Find(t.Context(), attestation(t, 1), lodge.Intent{})
+	wantError(t, err, lodge.ClassRetry, "file-missing")
+}
+
+// TestV2ReadRedirected follows a redirection of what is read: it is verified anyway.
+func TestV2ReadRedirected(t *testing.T) {
+	log, c, _ := newV2(t)
+	log.Append(body(0))
+	moved := logtest.Fault{Path: "checkpoint", Status: 302, Header: http.Header{"Location": {logtest.URL + "/api/v2/checkpoint?again"}}, Count: 3}
+	log.Inject(moved)
+	if _, err := c.Find(t.Context(), attestation(t, 1), lodge.Intent{}); err != nil {
+		t.Error(err)
+	}
+	moved.Count = -1
+	log.Inject(moved)
+	_, err := c.Find(t.Context(), attestation(t, 1), lodge.Intent{})
+	wantError(t, err, lodge.ClassHeld, "wrong-address")
 }
 
 func TestV2BadTile(t *testing.T) {
