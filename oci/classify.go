@@ -136,7 +136,7 @@ func neverSent(err error) bool {
 		tlsA tls.AlertError
 	)
 	return errors.As(err, &dns) || errors.As(err, &cert) || errors.As(err, &rec) || errors.As(err, &tlsA) ||
-		errors.Is(err, syscall.ECONNREFUSED) || errors.As(err, &op) && op.Op == "dial"
+		errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &op) && op.Op == "dial"
 }
 
 // isMissing tells "it is not there" from everything that went wrong.

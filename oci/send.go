@@ -37,8 +37,9 @@ func (r *Repository) Send(ctx context.Context, key lodge.Key, signer lodge.Signe
 		return lodge.OCIReceipt{}, err
 	}
 	if a.digest() != intent.Manifest {
-		return lodge.OCIReceipt{}, lodge.Errorf(lodge.ClassRetry, "plan-stale",
-			"the plan names the manifest %s, and the bundle gives %s: it has to be planned again", intent.Manifest, a.digest())
+		return lodge.OCIReceipt{}, lodge.Errorf(lodge.ClassPermanent, "plan-stale",
+			"%s was planned for %s, and the same bundle gives %s now: does %s show the subject as another media type than before?",
+			intent.Manifest, r, a.digest(), r)
 	}
 	if err := r.place(ctx, a); err != nil {
 		return lodge.OCIReceipt{}, err
@@ -46,7 +47,7 @@ func (r *Repository) Send(ctx context.Context, key lodge.Key, signer lodge.Signe
 	if err := r.tag(ctx, a, KeyTag(key, signer, subject)); err != nil {
 		return lodge.OCIReceipt{}, inDoubt(err)
 	}
-	if err := r.list(ctx, subject, a.desc); err != nil {
+	if err := r.list(ctx, subject, a.desc, false); err != nil {
 		return lodge.OCIReceipt{}, inDoubt(err)
 	}
 	return r.receipt(subject, a.digest()), nil
@@ -72,7 +73,7 @@ func (r *Repository) Adopt(ctx context.Context, subject, manifest lodge.Digest) 
 	if desc.ArtifactType == "" {
 		desc.ArtifactType = m.Config.MediaType // image specification, "Guidelines for Artifact Usage"
 	}
-	if err := r.list(ctx, subject, desc); err != nil {
+	if err := r.list(ctx, subject, desc, true); err != nil {
 		return lodge.OCIReceipt{}, err
 	}
 	return r.receipt(subject, manifest), nil
@@ -185,8 +186,8 @@ func isRefusedTag(err error) bool {
 
 // list returns once desc is listed for the subject: at once where the registry does it, and
 // where it is an index that anybody overwrites, when desc is still in it after the others
-// had time to write.
-func (r *Repository) list(ctx context.Context, subject lodge.Digest, desc ocispec.Descriptor) error {
+// had time to write. An artifact that was placed long ago is settled: one look will do.
+func (r *Repository) list(ctx context.Context, subject lodge.Digest, desc ocispec.Descriptor, settled bool) error {
 	manifest, err := lodge.ParseDigest(desc.Digest.String())
 	if err != nil {
 		return fmt.Errorf("%w: %w", lodge.ErrMalformed, err)
@@ -204,12 +205,13 @@ func (r *Repository) list(ctx context.Context, subject lodge.Digest, desc ocispe
 			return err
 		}
 		byAPI := r.api.Load() == apiThere
-		if listed && (byAPI || pass > 0) {
+		if listed && (byAPI || settled || pass > 0) {
 			return nil
 		}
 		if listed || byAPI {
 			continue
 		}
+		settled = false
 		if err := x.add(ctx, desc); err != nil {
 			return err
 		}

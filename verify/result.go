@@ -116,11 +116,11 @@ func (j *judge) bundle(b *bundle.Bundle) {
 	}
 }
 
-// add records a check and tells whether it went well.
-func (j *judge) add(name Name, entry *int, outcome Outcome, format string, args ...any) bool {
+// add records a check and returns its outcome.
+func (j *judge) add(name Name, entry *int, outcome Outcome, format string, args ...any) Outcome {
 	reason := strings.Join(strings.Fields(fmt.Sprintf(format, args...)), " ")
 	j.result.Checks = append(j.result.Checks, Check{Name: name, Entry: entry, Outcome: outcome, Reason: reason})
-	return outcome == OK
+	return outcome
 }
 
 func (j *judge) hasLogs() bool {
@@ -184,33 +184,23 @@ func (j *judge) certificate() {
 	j.add(CheckCertificate, nil, OK, "%s (the time is from %s)", signer, how)
 }
 
-// entry judges a log entry. It holds when it binds and the log has it, or has promised to:
-// v1 logs alone promise, and the check says so.
+// entry judges a log entry, and tells whether it holds: it binds, and the log has it, or, as
+// v1 logs alone do, has promised to.
 func (j *judge) entry(i int) bool {
 	e := j.att.Entries[i]
 	key, err := j.logKey(e)
 	if err != nil {
-		return j.add(CheckCheckpoint, &i, Absent, "%v", err)
+		j.add(CheckCheckpoint, &i, Absent, "%v", err)
+		return false
 	}
-	bound := j.bound(&i, e)
-	included := j.included(&i, key, e)
-	if len(e.SET) == 0 {
-		j.add(CheckSET, &i, Absent, "the entry has none")
-		return bound && included
+	bound, included, promised := j.bound(&i, e), j.included(&i, key, e), j.promised(&i, key, e)
+	if bound == OK && promised == OK {
+		j.logged = append(j.logged, time.Unix(e.Receipt.IntegratedTime, 0))
 	}
-	if err := verifySET(key, e); err != nil {
-		return j.add(CheckSET, &i, Failed, "%v", err)
-	}
-	at := time.Unix(e.Receipt.IntegratedTime, 0)
-	j.add(CheckSET, &i, OK, "logged at %s", stamp(at))
-	if bound {
-		j.logged = append(j.logged, at)
-	}
-	// A promise alone counts only where the bundle shows no proof: a wrong proof has failed.
-	return bound && (included || e.Receipt.InclusionProof == nil)
+	return bound == OK && (included == OK || included == Absent && promised == OK)
 }
 
-func (j *judge) bound(i *int, e lodge.Entry) bool {
+func (j *judge) bound(i *int, e lodge.Entry) Outcome {
 	err := errors.New("nothing here can read entries")
 	if j.Bind != nil {
 		err = j.Bind(e.Body, j.att)
@@ -221,34 +211,43 @@ func (j *judge) bound(i *int, e lodge.Entry) bool {
 	return j.add(CheckBinding, i, OK, "log index %d", e.Receipt.LogIndex)
 }
 
-// included judges checkpoint and inclusion proof, each by itself, so that it is seen which of
-// them is wrong.
-func (j *judge) included(i *int, key tlog.Key, e lodge.Entry) bool {
+func (j *judge) promised(i *int, key tlog.Key, e lodge.Entry) Outcome {
+	if len(e.SET) == 0 {
+		return j.add(CheckSET, i, Absent, "the entry has none")
+	}
+	if err := verifySET(key, e); err != nil {
+		return j.add(CheckSET, i, Failed, "%v", err)
+	}
+	return j.add(CheckSET, i, OK, "logged at %s", stamp(time.Unix(e.Receipt.IntegratedTime, 0)))
+}
+
+// included judges inclusion proof and checkpoint: the proof leads from the entry to a root, and
+// the checkpoint is the log's signature on that root.
+func (j *judge) included(i *int, key tlog.Key, e lodge.Entry) Outcome {
 	p := e.Receipt.InclusionProof
 	if p == nil {
 		return j.add(CheckInclusion, i, Absent, "the entry has no inclusion proof")
 	}
-	cp, err := key.Open([]byte(p.Checkpoint))
-	signed := false
-	switch {
-	case p.Checkpoint == "":
-		j.add(CheckCheckpoint, i, Failed, "the inclusion proof has none")
-	case err != nil:
-		j.add(CheckCheckpoint, i, Failed, "%v", err)
-	case cp.Size != p.TreeSize || cp.Root != p.RootHash:
-		j.add(CheckCheckpoint, i, Failed, "it is for a tree of %d leaves with the root %s, and the proof for one of %d with %s",
-			cp.Size, cp.Root, p.TreeSize, p.RootHash)
-	default:
-		signed = j.add(CheckCheckpoint, i, OK, "%s, %d leaves", cp.Origin, cp.Size)
-	}
 	if err := tlog.VerifyInclusion(tlog.LeafHash(e.Body), *p); err != nil {
 		return j.add(CheckInclusion, i, Failed, "%v", err)
 	}
+	if p.Checkpoint == "" { // as v0.1 and v0.2 allowed
+		return j.add(CheckInclusion, i, Absent, "the inclusion proof has no checkpoint, so nobody signed for its tree")
+	}
+	cp, err := key.Open([]byte(p.Checkpoint))
+	switch {
+	case err != nil:
+		return j.add(CheckCheckpoint, i, Failed, "%v", err)
+	case cp.Size != p.TreeSize || cp.Root != p.RootHash:
+		return j.add(CheckCheckpoint, i, Failed, "it is for a tree of %d leaves with the root %s, and the proof for one of %d with %s",
+			cp.Size, cp.Root, p.TreeSize, p.RootHash)
+	}
+	j.add(CheckCheckpoint, i, OK, "%s, %d leaves", cp.Origin, cp.Size)
 	// v1 counts over all its shards, and its SET vouches for that; v2 has one index only.
-	if _, v1 := cp.TreeID(); signed && !v1 && e.Receipt.LogIndex != p.LogIndex {
+	if _, v1 := cp.TreeID(); !v1 && e.Receipt.LogIndex != p.LogIndex {
 		return j.add(CheckInclusion, i, Failed, "the entry claims to be leaf %d, and the proof is for leaf %d", e.Receipt.LogIndex, p.LogIndex)
 	}
-	return j.add(CheckInclusion, i, OK, "leaf %d of %d", p.LogIndex, p.TreeSize) && signed
+	return j.add(CheckInclusion, i, OK, "leaf %d of %d", p.LogIndex, p.TreeSize)
 }
 
 // logKey returns the key of the log that an entry claims to be of. A log's id commits to its

@@ -54,10 +54,14 @@ func (s Signers) Attest(ctx context.Context, b *bundle.Bundle) (*bundle.Attestat
 	if err != nil || len(att.Certificates) == 0 || s.Root == nil {
 		return att, err
 	}
-	if att.Signer, err = s.certified(att, s.times(ctx, att)); err != nil {
-		return nil, fmt.Errorf("%w: %w", lodge.ErrSignature, err)
+	at, known := s.times(ctx, att)
+	if att.Signer, err = s.certified(att, at); err == nil {
+		return att, nil
 	}
-	return att, nil
+	if !known {
+		err = fmt.Errorf("%w; nothing verified in the bundle says when it was signed: it needs an RFC 3161 timestamp, or an entry of a configured log", err)
+	}
+	return nil, fmt.Errorf("%w: %w", lodge.ErrSignature, err)
 }
 
 // pick returns the attestation by the signature that counts. A certificate is not judged
@@ -135,16 +139,15 @@ func (s Signers) nobody(b *bundle.Bundle, why string) error {
 }
 
 // times says when att was signed: the times that timestamp authorities vouch for; else those
-// that logs do; else it is signed now.
-func (s Signers) times(ctx context.Context, att *bundle.Attestation) []time.Time {
-	var at []time.Time
+// that logs do; else nothing is known, and it is signed now.
+func (s Signers) times(ctx context.Context, att *bundle.Attestation) (at []time.Time, known bool) {
 	for _, ts := range att.Timestamps {
 		if t, err := s.Root.Time(ts, att.Signature); err == nil {
 			at = append(at, t)
 		}
 	}
 	if len(at) > 0 {
-		return at
+		return at, true
 	}
 	for _, l := range s.Logs {
 		e, err := l.Adopt(ctx, att)
@@ -154,9 +157,9 @@ func (s Signers) times(ctx context.Context, att *bundle.Attestation) []time.Time
 		}
 	}
 	if len(at) > 0 {
-		return at
+		return at, true
 	}
-	return []time.Time{time.Now()}
+	return []time.Time{time.Now()}, false
 }
 
 // certified judges the certificate of att: valid at one of the times, for one of the
