@@ -96,7 +96,7 @@ func TestForkAndRollBack(t *testing.T) {
 		t.Errorf("sizes %d and %d", log.Size(), fork.Size())
 	}
 	log.Replace(fork)
-	var proof *tlog.Inconsistent
+	var proof *tlog.ForkError
 	if err := tlog.NewTiles(fetcher{log.Client(), logtest.URL}).Consistency(t.Context(), older, newer); !errors.As(err, &proof) {
 		t.Errorf("got %v", err)
 	}
@@ -247,7 +247,8 @@ func TestV1Consistency(t *testing.T) {
 
 func TestOtherHost(t *testing.T) {
 	log := newLog(t, 0)
-	if _, err := log.Client().Get("http://elsewhere.test/"); err == nil {
+	elsewhere := fetcher{log.Client(), "http://elsewhere.test"}
+	if _, err := elsewhere.Fetch(t.Context(), "checkpoint"); err == nil {
 		t.Error("another host answers")
 	}
 	if !bytes.Contains(log.PublicPEM(), []byte("PUBLIC KEY")) {

@@ -186,7 +186,7 @@ func admitV1(request []byte) ([]byte, error) {
 		Signatures  []struct{ Sig []byte }
 	}
 	if err := json.Unmarshal([]byte(proposed.Envelope), &envelope); err != nil {
-		return nil, fmt.Errorf("envelope: %s", err) // a refusal, not the request's syntax
+		return nil, errors.New("envelope: " + err.Error()) // a refusal: only the request's own syntax is a 500
 	}
 	if len(envelope.Signatures) != 1 {
 		return nil, errors.New("all signatures must have a key that verifies it")

@@ -104,7 +104,8 @@ func (l *Log) tile(w http.ResponseWriter, path string) {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
-	_, _ = w.Write(data)
+	w.Header().Set("Content-Type", "application/octet-stream")
+	_, _ = bytes.NewReader(data).WriteTo(w)
 }
 
 // algorithms are those of rekor-tiles' registry: what a key must be, and its hash.

@@ -61,26 +61,22 @@ func (m mark) verifies(att *bundle.Attestation) bool {
 }
 
 // same returns att as body logged it: the same content, signed by the same signer, perhaps with
-// another signature. Its signature is verified here over att's own PAE. It returns att
-// itself where that is what was logged. at is when the entry was logged.
-func (o Options) same(body []byte, att *bundle.Attestation, at time.Time) (*bundle.Attestation, error) {
+// another signature, which is verified here over att's own PAE; att itself where that is
+// what was logged; nil where body is somebody else's. at is when the entry was logged.
+func (o Options) same(body []byte, att *bundle.Attestation, at time.Time) *bundle.Attestation {
 	if bind(body, att) == nil {
-		return att, nil
+		return att
 	}
 	c, err := parseBody(body)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.about(att); err != nil {
-		return nil, err
+	if err != nil || c.about(att) != nil {
+		return nil
 	}
 	for _, m := range c.marks {
-		var other *bundle.Attestation
-		if other, err = o.resigned(m, att, at); err == nil {
-			return other, nil
+		if other, err := o.resigned(m, att, at); err == nil {
+			return other
 		}
 	}
-	return nil, fmt.Errorf("%w: %w", errUnbound, err)
+	return nil
 }
 
 // resigned returns att with the signature of m, where that is by the same signer.
@@ -90,24 +86,22 @@ func (o Options) resigned(m mark, att *bundle.Attestation, at time.Time) (*bundl
 	if !bytes.Equal(m.signature, att.Signature) {
 		other.Signature, other.Timestamps = m.signature, nil // those were over the other one
 	}
-	if m.certificate {
-		if len(att.Certificates) == 0 {
-			return nil, errors.New("it is signed under a certificate, and the attestation by a key")
-		}
+	switch {
+	case m.certificate != (len(att.Certificates) > 0):
+		return nil, errors.New("of certificate and bare key, it has the other one")
+	case m.certificate && !m.verifies(att):
 		cert, err := x509.ParseCertificate(m.verifier)
 		if err != nil {
 			return nil, err
 		}
-		if !bytes.Equal(m.verifier, att.Certificates[0]) {
-			if err := o.sameSigner(cert, at, att.Signer); err != nil {
-				return nil, err
-			}
-			other.Certificates = [][]byte{m.verifier}
+		if err := o.sameSigner(cert, at, att.Signer); err != nil {
+			return nil, err
 		}
+		other.Certificates = [][]byte{m.verifier}
 		if other.PublicKey, err = dsse.NewPublicKey(cert.PublicKey); err != nil {
 			return nil, err
 		}
-	} else if len(att.Certificates) > 0 || !m.verifies(att) {
+	case !m.verifies(att):
 		return nil, errors.New("it is signed with another key")
 	}
 	var err error

@@ -306,7 +306,7 @@ func TestV1PromisedOnly(t *testing.T) {
 	log, c := newV1(t)
 	att := attestation(t, 1)
 	intent := planV1(t, c, att)
-	log.Inject(logtest.Fault{Tamper: change(t, func(e map[string]any) { delete(e["verification"].(map[string]any), "inclusionProof") })})
+	log.Inject(logtest.Fault{Tamper: change(t, func(e map[string]any) { delete(inside(t, e, "verification"), "inclusionProof") })})
 	log.Inject(logtest.Fault{Path: "GET /api/v1/log/entries", Status: 404})
 	e, err := c.Send(t.Context(), att, intent)
 	if err != nil || e.Receipt.InclusionProof != nil || e.Receipt.LogIndex != 1000 || len(e.SET) == 0 {
@@ -362,12 +362,24 @@ func change(t *testing.T, f func(map[string]any)) func([]byte) []byte {
 	}
 }
 
+// inside returns the object that names lead to.
+func inside(t *testing.T, e map[string]any, names ...string) map[string]any {
+	t.Helper()
+	for _, name := range names {
+		var ok bool
+		if e, ok = e[name].(map[string]any); !ok {
+			t.Fatalf("no %s", name)
+		}
+	}
+	return e
+}
+
 // TestV1LyingLog changes one thing in a 201 at a time.
 func TestV1LyingLog(t *testing.T) {
 	log, c := newV1(t)
 	proof := func(name string, value any) func(map[string]any) {
 		return func(e map[string]any) {
-			e["verification"].(map[string]any)["inclusionProof"].(map[string]any)[name] = value
+			inside(t, e, "verification", "inclusionProof")[name] = value
 		}
 	}
 	member := func(name string, value any) func(map[string]any) {

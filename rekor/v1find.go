@@ -132,10 +132,9 @@ func (c *V1) candidate(ctx context.Context, name string, att *bundle.Attestation
 	if err != nil {
 		return Found{}, err
 	}
-	as, err := c.o.same(said.Body, att, time.Unix(said.IntegratedTime, 0))
-	_, known := c.key(said.LogID)
-	if err != nil || !known {
-		return Found{}, nil // another signer's, of a kind that is not read, or of a shard without key
+	as := c.o.same(said.Body, att, time.Unix(said.IntegratedTime, 0))
+	if _, known := c.key(said.LogID); as == nil || !known {
+		return Found{}, nil // another signer's, or in a shard whose key was not given
 	}
 	e, err := c.verify(uuid, said, tlog.LeafHash(said.Body))
 	if err != nil {

@@ -182,7 +182,7 @@ func TestV2LateEntry(t *testing.T) {
 		}
 		_, err = c.Send(t.Context(), att, intent) // 409 for an entry that is not in the tree yet
 		wantError(t, err, lodge.ClassUnknown, "not-integrated")
-		time.Sleep(time.Minute)
+		<-time.After(time.Minute)
 		found, err := c.Find(t.Context(), att, intent)
 		if err != nil {
 			t.Fatal(err)

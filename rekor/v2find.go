@@ -24,7 +24,7 @@ const (
 // brought up to that checkpoint, and in the leaves from intent.TreeSize on where the index
 // begins later.
 //
-// Errors are *lodge.Error: of class held, code "diverged" (wrapping *tlog.Inconsistent) or
+// Errors are *lodge.Error: of class held, code "diverged" (wrapping *tlog.ForkError) or
 // "log-key", where the log can't be believed; of class retry otherwise.
 func (c *V2) Find(ctx context.Context, att *bundle.Attestation, intent lodge.Intent) (Found, error) {
 	intent, body, err := c.planned(att, intent)
@@ -201,8 +201,8 @@ func diverged(err error) *lodge.Error {
 // readFailure classifies what went wrong while reading a log.
 func readFailure(err error) error {
 	var known *lodge.Error
-	var fork *tlog.Inconsistent
-	var tile *tlog.BadTile
+	var fork *tlog.ForkError
+	var tile *tlog.TileError
 	switch {
 	case errors.As(err, &known):
 		return lodge.Classify(err)

@@ -92,7 +92,7 @@ func TestV2Divergence(t *testing.T) {
 			log.Replace(fork)
 			_, err := c.Find(t.Context(), att, lodge.Intent{})
 			wantError(t, err, lodge.ClassHeld, "diverged")
-			var proof *tlog.Inconsistent
+			var proof *tlog.ForkError
 			if !errors.As(err, &proof) {
 				t.Fatalf("no proof in %v", err)
 			}

@@ -1,6 +1,7 @@
 package tlog_test
 
 import (
+	"bytes"
 	"crypto/ecdsa"
 	"crypto/ed25519"
 	"crypto/elliptic"
@@ -221,6 +222,14 @@ func TestParsePublicKey(t *testing.T) {
 	der, err := x509.MarshalPKIXPublicKey(public)
 	if err != nil {
 		t.Fatal(err)
+	}
+	pluses := ed25519.PublicKey(bytes.Repeat([]byte("+"), ed25519.PublicKeySize)) // what separates a verifier key's parts
+	plusDER, err := x509.MarshalPKIXPublicKey(pluses)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := tlog.ParsePublicKey(plusDER); err != nil || !pluses.Equal(got) {
+		t.Errorf("DER full of plus signs: got %v, %v", got, err)
 	}
 	vkey, err := note.NewEd25519VerifierKey("rekor.test", public)
 	if err != nil {

@@ -13,14 +13,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"regexp"
+	"strings"
 
 	"golang.org/x/mod/sumdb/note"
 
 	"github.com/lodgehq/lodge"
 )
-
-// algEd25519 is the signature type of Ed25519 in a key's identifier (C2SP signed-note).
-const algEd25519 = 1
 
 // Key is what one log's checkpoints are verified with: its public key and the names that
 // its notes carry. The zero Key verifies nothing.
@@ -34,7 +32,7 @@ type Key struct {
 // ParsePublicKey reads a log's public key: a PEM block "PUBLIC KEY", the same block's DER,
 // or a verifier key of the note format ("name+hash+key"). Errors wrap lodge.ErrMalformed.
 func ParsePublicKey(raw []byte) (crypto.PublicKey, error) {
-	if vkey := bytes.TrimSpace(raw); bytes.Count(vkey, []byte("+")) >= 2 && !bytes.Contains(vkey, []byte("\n")) {
+	if vkey := bytes.TrimSpace(raw); verifierKey.Match(vkey) {
 		return parseVerifierKey(string(vkey))
 	}
 	der := raw
@@ -56,9 +54,8 @@ func parseVerifierKey(vkey string) (crypto.PublicKey, error) {
 		return nil, fmt.Errorf("%w log key: %w", lodge.ErrMalformed, err)
 	}
 	// NewVerifier has checked name+hash+base64(0x01 ‖ key); base64 may hold a '+' itself.
-	_, rest, _ := bytes.Cut([]byte(vkey), []byte("+"))
-	_, encoded, _ := bytes.Cut(rest, []byte("+"))
-	raw, err := base64.StdEncoding.DecodeString(string(encoded))
+	encoded := strings.SplitN(vkey, "+", 3)[2]
+	raw, err := base64.StdEncoding.DecodeString(encoded)
 	if err != nil || len(raw) != 1+ed25519.PublicKeySize {
 		return nil, fmt.Errorf("%w log key: not a key of Ed25519", lodge.ErrMalformed)
 	}
@@ -154,6 +151,8 @@ func (s signatureLine) Name() string    { return s.name }
 func (s signatureLine) KeyHash() uint32 { return s.hash }
 
 var (
+	verifierKey = regexp.MustCompile(`^[^+\s]+\+[0-9a-f]{8}\+[A-Za-z0-9+/=]+$`)
+
 	v1Origin = regexp.MustCompile(`^(\S+) - ([0-9]{1,19})$`)
 	nameForm = regexp.MustCompile(`^[^\s+\p{Z}\p{Cc}]+$`)
 )

@@ -60,15 +60,15 @@ func VerifyConsistency(older, newer Checkpoint, hashes []lodge.Digest) error {
 	err := proof.VerifyConsistency(rfc6962.DefaultHasher, uint64(older.Size), uint64(newer.Size),
 		raw(hashes), older.Root[:], newer.Root[:])
 	if err != nil {
-		return &Inconsistent{Older: older, Newer: newer}
+		return &ForkError{Older: older, Newer: newer}
 	}
 	return nil
 }
 
-// Inconsistent says that no tree of one log has both heads, as far as the proof at hand goes.
-type Inconsistent struct{ Older, Newer Checkpoint }
+// ForkError says that no tree of one log has both heads, as far as the proof at hand goes.
+type ForkError struct{ Older, Newer Checkpoint }
 
-func (e *Inconsistent) Error() string {
+func (e *ForkError) Error() string {
 	return fmt.Sprintf("the tree of %d (root %s) is no beginning of the tree of %d (root %s)",
 		e.Older.Size, e.Older.Root, e.Newer.Size, e.Newer.Root)
 }

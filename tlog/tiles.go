@@ -33,7 +33,7 @@ type Fetcher interface {
 
 // Tiles reads a log through its tiles (C2SP tlog-tiles). Every hash it returns was
 // authenticated against the root of the checkpoint given; a tile that does not fit is an
-// error of type [*BadTile], never an answer. Full tiles that proved true are kept in memory. It is
+// error of type [*TileError], never an answer. Full tiles that proved true are kept in memory. It is
 // safe for concurrent use.
 type Tiles struct {
 	fetch Fetcher
@@ -47,14 +47,14 @@ func NewTiles(f Fetcher) *Tiles {
 	return &Tiles{fetch: f, full: make(map[string][]byte)}
 }
 
-// BadTile says that what was served for tiles does not belong to the tree: damaged, or of
+// TileError says that what was served for tiles does not belong to the tree: damaged, or of
 // another tree. Where tiles vouch for each other only together, all of them are named.
-type BadTile struct {
+type TileError struct {
 	Paths []string
 	Size  int64 // of the tree
 }
 
-func (e *BadTile) Error() string {
+func (e *TileError) Error() string {
 	return fmt.Sprintf("%s: not of the tree of %d that the log signed", strings.Join(e.Paths, ", "), e.Size)
 }
 
@@ -97,7 +97,7 @@ func (t *Tiles) Leaves(ctx context.Context, cp Checkpoint, from, to int64) ([]lo
 }
 
 // Consistency proves from the tiles under newer that its tree extends that of older; the error
-// wraps [*Inconsistent] where it does not.
+// wraps [*ForkError] where it does not.
 func (t *Tiles) Consistency(ctx context.Context, older, newer Checkpoint) error {
 	if older.Size == 0 || older.Size >= newer.Size {
 		return VerifyConsistency(older, newer, nil)
@@ -126,7 +126,7 @@ func (t *Tiles) reader(ctx context.Context, cp Checkpoint) tlog.HashReader {
 		tree := tlog.Tree{N: cp.Size, Hash: tlog.Hash(cp.Root)}
 		hashes, err := tlog.TileHashReader(tree, r).ReadHashes(indexes)
 		if err != nil && r.data != nil { // all tiles came, so one of them was wrong
-			return nil, &BadTile{Paths: r.wrong(tree), Size: cp.Size}
+			return nil, &TileError{Paths: r.wrong(tree), Size: cp.Size}
 		}
 		return hashes, err
 	})

@@ -56,7 +56,7 @@ func (t *tree) head(size int64) tlog.Checkpoint {
 	return tlog.Checkpoint{Origin: "log.test", Size: size, Root: lodge.Digest(root), Note: "signed"}
 }
 
-func (t *tree) Fetch(ctx context.Context, path string) ([]byte, error) {
+func (t *tree) Fetch(_ context.Context, path string) ([]byte, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.fetched = append(t.fetched, path)
@@ -132,7 +132,7 @@ func TestConsistency(t *testing.T) {
 	other := fork.head(300)
 	other.Root[0] ^= 1
 	for _, newer := range []int64{300, 700} {
-		var fork *tlog.Inconsistent
+		var fork *tlog.ForkError
 		if err := tiles.Consistency(t.Context(), other, log.head(newer)); !errors.As(err, &fork) || fork.Older != other || fork.Newer.Size != newer {
 			t.Errorf("a fork at 300, seen from %d: %v", newer, err)
 		}
@@ -177,7 +177,7 @@ func TestBadTileIsNamed(t *testing.T) {
 		bad[40] ^= 1
 		log.damage[c.path] = bad
 		leaves, err := tlog.NewTiles(log).Leaves(t.Context(), log.head(600), 0, 600)
-		var wrong *tlog.BadTile
+		var wrong *tlog.TileError
 		if !errors.As(err, &wrong) || leaves != nil {
 			t.Errorf("%s: got %d leaves and error %v", c.path, len(leaves), err)
 			continue
