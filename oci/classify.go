@@ -42,7 +42,7 @@ var errCredentials = errors.New("no usable credentials")
 func (r *Repository) classify(p phase, err error) error {
 	var (
 		done   *lodge.Error
-		busy   *busyAnswer
+		busy   *busyError
 		answer *errcode.ErrorResponse
 	)
 	switch {
@@ -75,7 +75,7 @@ func (p phase) doubt() lodge.Class {
 	return lodge.ClassRetry
 }
 
-func (r *Repository) classifyBusy(p phase, b *busyAnswer) error {
+func (r *Repository) classifyBusy(p phase, b *busyError) error {
 	class, code := p.doubt(), fmt.Sprint(b.status)
 	if b.status == http.StatusTooManyRequests || b.status == http.StatusTooEarly {
 		class, code = lodge.ClassRetry, "busy"
@@ -157,7 +157,7 @@ func isMissing(err error) bool {
 func isNoReferrersAPI(err error) bool {
 	var (
 		answer *errcode.ErrorResponse
-		busy   *busyAnswer
+		busy   *busyError
 	)
 	switch {
 	case errors.As(err, &answer):

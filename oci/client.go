@@ -25,10 +25,15 @@ const maxRetryAfter = time.Hour
 func newClient(o Options) *auth.Client {
 	transport := o.Transport
 	if transport == nil {
-		t := http.DefaultTransport.(*http.Transport).Clone()
-		t.ResponseHeaderTimeout = time.Minute
-		t.MaxIdleConnsPerHost = 32
-		transport = t
+		transport = &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: 30 * time.Second}).DialContext,
+			TLSHandshakeTimeout:   15 * time.Second,
+			ResponseHeaderTimeout: time.Minute,
+			IdleConnTimeout:       90 * time.Second,
+			MaxIdleConnsPerHost:   32,
+			ForceAttemptHTTP2:     true,
+		}
 	}
 	agent := o.UserAgent
 	if agent == "" {
@@ -66,15 +71,15 @@ func isLoopback(host string) bool {
 	return name == "localhost" || ip != nil && ip.IsLoopback()
 }
 
-// busyAnswer is an answer that says nothing about the request but "not now": 408, 425, 429,
+// busyError is an answer that says nothing about the request but "not now": 408, 425, 429,
 // 499 and every 5xx.
-type busyAnswer struct {
+type busyError struct {
 	status     int
 	retryAfter time.Duration
 	words      string
 }
 
-func (b *busyAnswer) Error() string {
+func (b *busyError) Error() string {
 	text := strings.TrimSpace(strconv.Itoa(b.status) + " " + http.StatusText(b.status))
 	if b.words != "" {
 		text += ": " + b.words
@@ -98,7 +103,7 @@ func (t busyTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	}
 	defer func() { _ = resp.Body.Close() }()
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // half the words are better than none
-	return nil, &busyAnswer{
+	return nil, &busyError{
 		status:     resp.StatusCode,
 		retryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
 		words:      words(body),

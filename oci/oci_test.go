@@ -311,7 +311,7 @@ func TestIndexOverwritten(t *testing.T) {
 	tag := "sha256-" + s.image.Hex()
 	empty := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[]}`)
 	wiped := 0
-	s.hook(func(w http.ResponseWriter, r *http.Request) bool {
+	s.hook(func(_ http.ResponseWriter, r *http.Request) bool {
 		// The re-check begins with HEAD of the tag; wipe before it looks.
 		if r.Method == http.MethodHead && strings.HasSuffix(r.URL.Path, tag) && wiped < 5 {
 			wiped++

@@ -75,7 +75,7 @@ func (s *server) writes() []string {
 	return s.written
 }
 
-func (s *server) do(method, path, contentType string, body []byte) (*http.Response, []byte) {
+func (s *server) do(method, path, contentType string, body []byte) (status int, answer []byte) {
 	s.t.Helper()
 	req, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.host+"/v2/app/"+path, bytes.NewReader(body))
 	if err != nil {
@@ -87,17 +87,16 @@ func (s *server) do(method, path, contentType string, body []byte) (*http.Respon
 		s.t.Fatal(err)
 	}
 	defer func() { _ = resp.Body.Close() }()
-	answer, err := io.ReadAll(resp.Body)
-	if err != nil {
+	if answer, err = io.ReadAll(resp.Body); err != nil {
 		s.t.Fatal(err)
 	}
-	return resp, answer
+	return resp.StatusCode, answer
 }
 
 func (s *server) put(path, contentType string, body []byte) lodge.Digest {
 	s.t.Helper()
-	if resp, answer := s.do(http.MethodPut, path, contentType, body); resp.StatusCode != http.StatusCreated {
-		s.t.Fatalf("PUT %s: %s %s", path, resp.Status, answer)
+	if status, answer := s.do(http.MethodPut, path, contentType, body); status != http.StatusCreated {
+		s.t.Fatalf("PUT %s: %d %s", path, status, answer)
 	}
 	return lodge.DigestOf(body)
 }
@@ -105,8 +104,8 @@ func (s *server) put(path, contentType string, body []byte) lodge.Digest {
 // get returns the manifest under a tag or digest, nil where there is none.
 func (s *server) get(reference string) []byte {
 	s.t.Helper()
-	resp, body := s.do(http.MethodGet, "manifests/"+reference, "", nil)
-	if resp.StatusCode == http.StatusNotFound {
+	status, body := s.do(http.MethodGet, "manifests/"+reference, "", nil)
+	if status == http.StatusNotFound {
 		return nil
 	}
 	return body
@@ -114,16 +113,16 @@ func (s *server) get(reference string) []byte {
 
 func (s *server) drop(reference string) {
 	s.t.Helper()
-	if resp, answer := s.do(http.MethodDelete, "manifests/"+reference, "", nil); resp.StatusCode != http.StatusAccepted {
-		s.t.Fatalf("DELETE %s: %s %s", reference, resp.Status, answer)
+	if status, answer := s.do(http.MethodDelete, "manifests/"+reference, "", nil); status != http.StatusAccepted {
+		s.t.Fatalf("DELETE %s: %d %s", reference, status, answer)
 	}
 }
 
 // referrers returns the digests of what a client without this package sees as attached.
 func (s *server) referrers() []string {
 	s.t.Helper()
-	resp, body := s.do(http.MethodGet, "referrers/"+s.image.String(), "", nil)
-	if resp.StatusCode == http.StatusNotFound {
+	status, body := s.do(http.MethodGet, "referrers/"+s.image.String(), "", nil)
+	if status == http.StatusNotFound {
 		body = s.get("sha256-" + s.image.Hex())
 	}
 	if body == nil {

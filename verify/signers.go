@@ -35,9 +35,9 @@ type Identity struct {
 	Issuer   string // URL of the OpenID Connect provider that vouched for it
 }
 
-// Adopter finds the verified entry of one log among those that came with an attestation. It
-// is local: it sends nothing. Where there is none the error wraps lodge.ErrNotFound. The
-// integrated time of an entry with a signed entry timestamp is taken as verified.
+// Adopter finds the entry of one log among those that came with an attestation, and verifies
+// it: what is in it, its proof, and its signed entry timestamp where it has one. Where there is
+// none the error wraps lodge.ErrNotFound. It may ask the log, and makes no entry.
 type Adopter interface {
 	Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Entry, error)
 }
