@@ -305,3 +305,50 @@ func TestV2TwoProcesses(t *testing.T) {
 		t.Errorf("%+v, %v, %d leaves", found, err, size)
 	}
 }
+
+// TestV2IndexAhead lets another process index an entry from a newer checkpoint than ours.
+func TestV2IndexAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log, a, index := newV2(t)
+		log.Append(body(0))
+		stale := logtest.Fault{Path: "checkpoint", Stall: time.Second, Status: 200, Body: log.Checkpoint()}
+		log.Inject(stale)
+		att := attestation(t, 1)
+		var group sync.WaitGroup
+		group.Go(func() {
+			found, err := a.Find(t.Context(), att, lodge.Intent{})
+			if err != nil || found.Entry == nil {
+				t.Errorf("%+v, %v", found, err)
+			}
+		})
+		synctest.Wait()
+		b := clientV2(t, log, index)
+		if _, err := b.Send(t.Context(), att, lodge.Intent{}); err != nil {
+			t.Fatal(err)
+		}
+		if found, err := b.Find(t.Context(), att, lodge.Intent{}); err != nil || found.Entry == nil {
+			t.Fatalf("%+v, %v", found, err)
+		}
+		group.Wait()
+	})
+}
+
+// TestV2FindsFirstOfTwo has a log whose deduplication has forgotten.
+func TestV2FindsFirstOfTwo(t *testing.T) {
+	log, c, _ := newV2(t)
+	att := attestation(t, 1)
+	intent := planV2(t, c, att)
+	for range 2 {
+		if _, err := c.Send(t.Context(), att, intent); err != nil {
+			t.Fatal(err)
+		}
+		log.Forget()
+	}
+	found, err := c.Find(t.Context(), att, intent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := log.Count(intent.LeafHash); n != 2 || found.Entry.Receipt.LogIndex != 0 {
+		t.Errorf("of %d the one at %d was found", n, found.Entry.Receipt.LogIndex)
+	}
+}
