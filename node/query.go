@@ -35,6 +35,15 @@ func (n *Node) Targets(ctx context.Context) ([]lodge.TargetStatus, error) {
 	return n.store.Targets(ctx)
 }
 
+// Held says why the target with that address takes nothing for now; nil where it takes.
+func (n *Node) Held(ctx context.Context, address string) (*lodge.Error, error) {
+	code, words, err := n.store.Held(ctx, address)
+	if err != nil || code == "" {
+		return nil, err
+	}
+	return &lodge.Error{Class: lodge.ClassHeld, Code: code, Message: words}, nil
+}
+
 // Retry queues failed deliveries again: those of key where it is set, those to the target
 // where one is named by name or address. It says how many. Resume comes first where the
 // target is held.

@@ -20,6 +20,7 @@ import (
 
 // item is one envelope or bundle of the input, or why it could not be read.
 type item struct {
+	number int    // in the order of reading, where somebody counts
 	source string // file, or file:line
 	raw    []byte
 	err    error
@@ -150,13 +151,13 @@ func (r reader) stream(source, ext string, from io.Reader) bool {
 func (r reader) document(source string, in io.Reader, begin ...line) bool {
 	var raw []byte
 	for _, l := range begin {
+		raw = append(raw, l.text...)
 		if l.err == io.EOF {
 			return r.yield(item{source: source, raw: raw})
 		}
 		if l.err != nil {
 			return r.yield(item{source: source, err: l.err})
 		}
-		raw = append(append(raw, l.raw...), '\n')
 	}
 	rest, err := io.ReadAll(io.LimitReader(in, int64(max(0, bundle.MaxSize+1-len(raw)))))
 	raw = append(raw, rest...)
@@ -170,11 +171,12 @@ func isObject(raw []byte) bool { return bytes.HasPrefix(raw, []byte("{")) && jso
 
 var errTooLarge = fmt.Errorf("%w: more than %d bytes", lodge.ErrLimit, bundle.MaxSize)
 
-// line is a line that is not blank, without the white space around it.
+// line is a line that is not blank.
 type line struct {
-	number int // from 1 on
-	raw    []byte
-	err    error // io.EOF behind the last line; errTooLarge, after which there may be more
+	number int    // from 1 on
+	text   []byte // as it is, with the blank lines before it
+	raw    []byte // without the white space around it
+	err    error  // io.EOF behind the last line; errTooLarge, after which there may be more
 }
 
 type lines struct {
@@ -183,16 +185,21 @@ type lines struct {
 }
 
 func (l *lines) next() line {
+	var text []byte
 	for {
 		l.number++
-		raw, err := l.read()
-		raw = bytes.TrimSpace(raw)
-		if len(raw) > 0 && err == io.EOF {
+		part, err := l.read()
+		text = append(text, part...)
+		raw := bytes.TrimSpace(part)
+		switch {
+		case err == nil && len(text) > bundle.MaxSize:
+			err = errTooLarge // of nothing but blank lines
+		case err == io.EOF && len(raw) > 0:
 			err = nil // the next call finds the end again
+		case err == nil && len(raw) == 0:
+			continue
 		}
-		if len(raw) > 0 || err != nil {
-			return line{number: l.number, raw: raw, err: reason(err)}
-		}
+		return line{number: l.number, text: text, raw: raw, err: reason(err)}
 	}
 }
 

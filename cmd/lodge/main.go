@@ -112,20 +112,23 @@ delivered yet, 0 all done; the first that applies.`,
 		Example: `  lodge sign statement.json --key key.pem > statement.dsse.json
   lodge push statement.dsse.json --key key.pub --log https://rekor.example --log-key rekor.pub
   lodge status`,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return misused("there is no command %q", args[0])
+		SuggestionsMinimumDistance: 2,
+		SilenceUsage:               true,
+		SilenceErrors:              true,
+		Args: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return nil
 			}
-			return nil
+			if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
+				return misused("there is no command %q (did you mean %s?)", args[0], strings.Join(like, " or "))
+			}
+			return misused("there is no command %q", args[0])
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	root.PersistentFlags().StringVar(&a.configPath, "config", "", "configuration `FILE` (default $XDG_CONFIG_HOME/lodge/lodge.yaml, if it is there)")
 	root.PersistentFlags().StringVar(&a.state, "state", "", "folder `DIR` of the local store (default $XDG_STATE_HOME/lodge, else ~/.local/state/lodge)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err: err, show: true} })
-	root.SetHelpCommand(&cobra.Command{Hidden: true}) // --help does it
 	root.AddCommand(newPush(a), newKey(a), newStatus(a), newBundle(a), newRetry(a), newSign(a), newVerify(a), newVersion(a))
 	return root
 }

@@ -64,7 +64,7 @@ func (r *report) watch(n *node.Node) (end func()) {
 				r.explain(ctx, n, stuck)
 			}
 			r.mu.Lock()
-			r.bar.draw(r.progress(time.Now()))
+			r.bar.draw(r.progress(time.Since(r.began), r.reading))
 			r.mu.Unlock()
 		}
 	}()
@@ -74,26 +74,23 @@ func (r *report) watch(n *node.Node) (end func()) {
 	}
 }
 
-// progress is the text of the bar.
-func (r *report) progress(now time.Time) string {
+// progress is the text of the bar after some time; reading says that there may be more input.
+func (c counts) progress(passed time.Duration, reading bool) string {
 	const width = 24
-	done := r.verified + r.failed + r.pending
-	filled := 0
-	if r.total > 0 {
-		filled = width * done / r.total
-	}
-	text := fmt.Sprintf("[%s%s] %d/%d", strings.Repeat("#", filled), strings.Repeat("-", width-filled), done, r.total)
-	if r.reading {
+	done := c.verified + c.failed + c.pending
+	filled := width * done / max(c.total, 1)
+	text := fmt.Sprintf("[%s%s] %d/%d", strings.Repeat("#", filled), strings.Repeat("-", width-filled), done, c.total)
+	if reading {
 		text += "+"
 	}
-	if passed := now.Sub(r.began); done > 0 && passed > 0 {
+	if done > 0 && passed > 0 {
 		rate := float64(done) / passed.Seconds()
-		text += fmt.Sprintf("  %.3g/s", rate)
-		if left := time.Duration(float64(r.total-done) / rate * float64(time.Second)); !r.reading && done < r.total {
+		text += fmt.Sprintf("  %.0f/s", rate)
+		if left := time.Duration(float64(c.total-done) / rate * float64(time.Second)); !reading && done < c.total {
 			text += fmt.Sprintf("  %s left", left.Round(time.Second))
 		}
 	}
-	if bad := r.failed + r.badInput + r.refusals; bad > 0 {
+	if bad := c.failed + c.badInput + c.refusals; bad > 0 {
 		text += fmt.Sprintf("  %d failed", bad)
 	}
 	return text

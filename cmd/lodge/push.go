@@ -112,7 +112,6 @@ func (a *app) push(ctx context.Context, f pushFlags, args []string) error {
 		memory: semaphore.NewWeighted(maxHeld),
 		report: newReport(a, f.output, strings.TrimPrefix(c.Store, "sqlite:")),
 	}
-	b.waiters.finish = b.finish
 	err = b.run(ctx, reader{stdin: a.stdin, note: b.report.note}, args, f.wait)
 	return errors.Join(err, n.Close())
 }
@@ -149,7 +148,7 @@ func (b *batch) run(ctx context.Context, in reader, args []string, wait time.Dur
 	defer broken(nil)
 	defer stopRunning()
 	defer settle()
-	b.waiters.ctx = waiting
+	b.waiters.finish = func(p parcel) { b.finish(waiting, p) }
 
 	var engine sync.WaitGroup
 	if wait > 0 {
@@ -181,22 +180,16 @@ func (b *batch) run(ctx context.Context, in reader, args []string, wait time.Dur
 	if cause := context.Cause(intake); cause != nil && !errors.Is(cause, context.Canceled) {
 		b.report.fault(cause)
 	}
-	return b.report.end(context.WithoutCancel(ctx), b.node)
+	return b.report.end()
 }
 
 // takeIn reads and accepts the input until its end or that of ctx.
 func (b *batch) takeIn(ctx context.Context, in reader, args []string) {
 	items := make(chan item)
-	var intake sync.WaitGroup
-	for range intakers {
-		intake.Go(func() {
-			for i := range items {
-				b.accept(ctx, i)
-				b.memory.Release(weight(i))
-			}
-		})
-	}
+	read := 0
 	in.yield = func(i item) bool {
+		read++
+		i.number = read
 		if b.memory.Acquire(ctx, weight(i)) != nil {
 			return false
 		}
@@ -207,8 +200,27 @@ func (b *batch) takeIn(ctx context.Context, in reader, args []string) {
 			return false
 		}
 	}
-	in.all(args)
-	close(items)
+	go func() { // nobody waits for it once ctx has ended: a read of a terminal has no end
+		in.all(args)
+		close(items)
+	}()
+	var intake sync.WaitGroup
+	for range intakers {
+		intake.Go(func() {
+			for {
+				select {
+				case i, more := <-items:
+					if !more {
+						return
+					}
+					b.accept(ctx, i)
+					b.memory.Release(weight(i))
+				case <-ctx.Done():
+					return
+				}
+			}
+		})
+	}
 	intake.Wait()
 }
 
@@ -241,7 +253,7 @@ func (b *batch) accept(ctx context.Context, i item) {
 			}
 			seen = append(seen, d.ID)
 			b.report.accepted(d.ID)
-			b.waiters.add(parcel{source: i.source, Accepted: d})
+			b.waiters.add(parcel{item: i.number, source: i.source, Accepted: d})
 		}
 	}
 }
@@ -255,7 +267,7 @@ func isInput(err error) bool {
 func (b *batch) finish(ctx context.Context, p parcel) {
 	d, err := b.node.Await(ctx, p.Delivery)
 	if err == nil && d.State.Live() {
-		d, err = b.node.Delivery(context.WithoutCancel(ctx), d.ID)
+		d, err = b.stands(context.WithoutCancel(ctx), d.ID)
 	}
 	if err != nil {
 		b.report.fault(fmt.Errorf("%s: how its delivery stands is not known: %w", p.source, err))
@@ -263,6 +275,19 @@ func (b *batch) finish(ctx context.Context, p parcel) {
 		p.Delivery = d
 	}
 	b.report.finished(p)
+}
+
+// stands returns a delivery as it stands; one that waits for a held target says so.
+func (b *batch) stands(ctx context.Context, id int64) (lodge.Delivery, error) {
+	d, err := b.node.Delivery(ctx, id)
+	if err != nil || !d.State.Live() {
+		return d, err
+	}
+	held, err := b.node.Held(ctx, d.Target.Address)
+	if held != nil {
+		d.Err = held
+	}
+	return d, err
 }
 
 // dryRun says what a push would do.

@@ -1,9 +1,8 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	"golang.org/x/term"
 
 	"github.com/lodgehq/lodge"
-	"github.com/lodgehq/lodge/node"
 )
 
 // few is how many deliveries text output lists one by one.
@@ -40,26 +38,39 @@ type report struct {
 	store string
 	began time.Time
 
-	mu         sync.Mutex
-	open       map[int64]int // deliveries that are waited for, by id: so many results
-	total      int           // deliveries accepted
+	mu sync.Mutex
+	counts
+	open     map[int64]int           // deliveries that are waited for, by id: so many results
+	held     map[string]*lodge.Error // targets that deliveries are left for, by name
+	cut      bool                    // not all input was taken in
+	reading  bool                    // there may be more input
+	few      []told                  // the first results
+	failures []told                  // the failed ones of the others
+	printErr error
+	bar      bar
+}
+
+// told is a result as text.
+type told struct {
+	item  int
+	state lodge.State
+	text  string
+}
+
+// counts are what has become of input and deliveries.
+type counts struct {
+	total      int // deliveries accepted
 	verified   int
 	duplicates int // of verified
 	failed     int
-	pending    int
+	pending    int // left to a later run
 	badInput   int
-	refusals   int // not accepted, through no fault of the input
+	refusals   int // input that was not accepted through no fault of its own
 	faults     int
-	cut        bool     // not all input was taken in
-	reading    bool     // there may be more input
-	lines      []string // of the first few results
-	failures   []string // of the failed ones beyond
-	printErr   error
-	bar        bar
 }
 
 func newReport(a *app, output format, store string) *report {
-	r := &report{app: a, json: output.json(), store: store, began: time.Now(), open: map[int64]int{}, reading: true}
+	r := &report{app: a, json: output.json(), store: store, began: time.Now(), open: map[int64]int{}, held: map[string]*lodge.Error{}, reading: true}
 	if f, ok := a.stderr.(*os.File); ok && !r.json && term.IsTerminal(int(f.Fd())) {
 		r.bar.terminal = f
 	}
@@ -142,16 +153,19 @@ func (r *report) finished(p parcel) {
 		r.failed++
 	default:
 		r.pending++
+		if p.Err != nil && p.Err.Class == lodge.ClassHeld {
+			r.held[p.Target.Name] = p.Err
+		}
 	}
 	switch {
 	case r.json:
 		if err := r.app.printJSON(res); err != nil && r.printErr == nil {
 			r.printErr = err
 		}
-	case len(r.lines) < few:
-		r.lines = append(r.lines, res.text(p.Delivery))
+	case len(r.few) < few:
+		r.few = append(r.few, told{p.item, p.State, res.text(p.Delivery)})
 	case p.State == lodge.Failed:
-		r.failures = append(r.failures, res.text(p.Delivery))
+		r.failures = append(r.failures, told{p.item, p.State, res.text(p.Delivery)})
 	}
 }
 
@@ -183,52 +197,55 @@ func place(d lodge.Delivery) string {
 }
 
 // end prints what is left to say and returns the exit status as an error.
-func (r *report) end(ctx context.Context, n *node.Node) error {
-	targets, err := n.Targets(ctx)
-	if err != nil {
-		r.fault(err)
-	}
+func (r *report) end() error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.bar.clear()
 	if !r.json {
 		r.printText()
 	}
-	for _, t := range targets {
-		if t.Held != "" && r.pending > 0 {
-			r.say(fmt.Sprintf("%s is held: %s (%s): %s", t.Name, t.HeldWords, t.Held, mend(t)))
-		}
+	for _, name := range slices.Sorted(maps.Keys(r.held)) {
+		held := r.held[name]
+		r.say(fmt.Sprintf("%s is held: %s (%s): %s", name, held.Message, held.Code, mend(name, held.Code)))
 	}
 	if r.cut {
 		r.say("not all of the input was taken in")
 	}
 	if r.pending > 0 {
-		r.say(fmt.Sprintf("%d of %d not delivered yet; they are safe in %s: run the same command again to go on", r.pending, r.total, r.store))
+		r.say(fmt.Sprintf("%d of %d not delivered yet, and safe in %s: run the same command again to go on", r.pending, r.total, r.store))
 	}
 	return r.status()
 }
 
+// printText prints a few results one by one in the order of the input; of many the failed
+// ones and a summary.
 func (r *report) printText() {
-	lines := r.lines
+	results := r.few
 	if r.total > few {
-		lines = slices.DeleteFunc(lines, func(line string) bool { return !strings.Contains(line, ": "+string(lodge.Failed)) })
-		lines = append(lines, r.failures...)
-		lines = append(lines, fmt.Sprintf("%d deliveries in %s: %d verified (%d of them duplicates), %d failed, %d not delivered yet",
+		results = slices.DeleteFunc(results, func(t told) bool { return t.state != lodge.Failed })
+		results = append(results, r.failures...)
+	}
+	slices.SortStableFunc(results, func(a, b told) int { return a.item - b.item })
+	for _, t := range results {
+		r.print(t.text)
+	}
+	if r.total > few {
+		r.print(fmt.Sprintf("%d deliveries in %s: %d verified (%d of them duplicates), %d failed, %d not delivered yet",
 			r.total, time.Since(r.began).Round(100*time.Millisecond), r.verified, r.duplicates, r.failed, r.pending))
 	}
-	for _, line := range lines {
-		if _, err := io.WriteString(r.app.stdout, line+"\n"); err != nil {
-			r.printErr = err
-			return
-		}
+}
+
+func (r *report) print(line string) {
+	if err := r.app.print("%s\n", line); err != nil && r.printErr == nil {
+		r.printErr = err
 	}
 }
 
 // mend says how a held target is taken up again.
-func mend(t lodge.TargetStatus) string {
-	switch t.Held {
+func mend(target, code string) string {
+	switch code {
 	case "diverged", "log-lies", "paused":
-		return fmt.Sprintf("find out why, then lodge retry --target %s", t.Name)
+		return "find out why, then lodge retry --target " + target
 	}
 	return "mend that and run the same command again"
 }

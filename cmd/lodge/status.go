@@ -152,7 +152,7 @@ func statusText(rows []statusRow, targets []lodge.TargetStatus, digest lodge.Dig
 	for _, t := range targets {
 		held := "no"
 		if t.Held != "" {
-			held = fmt.Sprintf("%s: %s; %s", t.Held, t.HeldWords, mend(t))
+			held = fmt.Sprintf("%s: %s; %s", t.Held, t.HeldWords, mend(t.Name, t.Held))
 		}
 		_, _ = fmt.Fprintf(w, "%s\t%d\t%d\t%s\n", clean(t.Name), t.Waiting, t.Failed, clean(held))
 	}

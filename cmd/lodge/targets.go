@@ -86,6 +86,9 @@ func (f *targetFlags) applyLogs(c *node.Config) (names []string, err error) {
 		}
 		if url {
 			byURL++
+			if !strings.HasPrefix(value, "http://") && !strings.HasPrefix(value, "https://") {
+				return nil, misused("--log %q: want http(s)://host", value)
+			}
 			if name == "" {
 				name = strings.TrimRight(value, "/")
 				c.Targets[name] = node.Target{Log: &node.Log{URL: name}}

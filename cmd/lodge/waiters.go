@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"sync"
 
 	"github.com/lodgehq/lodge"
@@ -13,15 +12,15 @@ const maxWaiters = 4096
 
 // parcel is an accepted delivery with where it came from.
 type parcel struct {
+	item   int // number of the input
 	source string
 	lodge.Accepted
 }
 
 // waiters wait for deliveries, each in a goroutine of its own as long as there are not too
-// many. Their zero value is ready once ctx and finish are set.
+// many. Their zero value is ready once finish is set, which waits for one and reports it.
 type waiters struct {
-	ctx    context.Context //nolint:containedctx // of all waiting; it outlives the calls of add
-	finish func(context.Context, parcel)
+	finish func(parcel)
 
 	mu      sync.Mutex
 	running int
@@ -40,7 +39,7 @@ func (w *waiters) add(p parcel) {
 	w.running++
 	go func() {
 		for more := true; more; p, more = w.next() {
-			w.finish(w.ctx, p)
+			w.finish(p)
 			w.left.Done()
 		}
 	}()
