@@ -5,5 +5,6 @@
 // under the log's key, and a hash once it is proven under the root of such a checkpoint.
 //
 // It is pure: bytes come through [Fetcher], never from a network of its own. It may import
-// the root package, the standard library, golang.org/x/mod/sumdb and transparency-dev/merkle.
+// the root package, the standard library, golang.org/x/mod/sumdb, golang.org/x/sync and
+// transparency-dev/merkle.
 package tlog
