@@ -17,6 +17,16 @@ type receiptKey struct {
 	subject lodge.Digest
 }
 
+// receipt is a verified delivery in the receipt cache.
+type receipt struct {
+	lodge.Delivery
+	until time.Time
+}
+
+func (e *Engine) remember(d lodge.Delivery) {
+	e.receipts.Add(keyOf(d), receipt{d, time.Now().Add(e.config.Cache.TTL)})
+}
+
 func keyOf(d lodge.Delivery) receiptKey {
 	return receiptKey{d.Key, d.Signer, d.Target.Address, d.Subject}
 }
@@ -34,7 +44,7 @@ func (e *Engine) Accept(ctx context.Context, sub lodge.Submission, orders []lodg
 	}
 	for _, a := range accepted {
 		if a.State == lodge.Verified {
-			e.receipts.Set(keyOf(a.Delivery), a.Delivery)
+			e.remember(a.Delivery)
 		} else if l := e.lanes[a.Target.Address]; l != nil {
 			l.nudge()
 		}
@@ -48,11 +58,11 @@ func (e *Engine) cached(sub lodge.Submission, orders []lodge.Order) []lodge.Acce
 	}
 	accepted := make([]lodge.Accepted, len(orders))
 	for i, order := range orders {
-		d, ok := e.receipts.GetIfPresent(receiptKey{sub.Key, sub.Signer, order.Target.Address, order.Subject})
-		if !ok {
+		r, ok := e.receipts.Get(receiptKey{sub.Key, sub.Signer, order.Target.Address, order.Subject})
+		if !ok || time.Now().After(r.until) {
 			return nil
 		}
-		accepted[i] = lodge.Accepted{Delivery: d}
+		accepted[i] = lodge.Accepted{Delivery: r.Delivery}
 	}
 	return accepted
 }

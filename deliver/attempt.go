@@ -68,7 +68,7 @@ func (a *attempt) advance(change lodge.Change) error {
 		a.job.Intent = change.Intent
 	}
 	if change.State == lodge.Verified {
-		a.engine.receipts.Set(keyOf(change.Delivery), change.Delivery)
+		a.engine.remember(change.Delivery)
 		a.engine.nudgeAll()
 	}
 	a.engine.watch.notify(anything)

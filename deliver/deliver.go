@@ -16,7 +16,7 @@ import (
 	"sync"
 	"time"
 
-	"github.com/maypok86/otter/v2"
+	lru "github.com/hashicorp/golang-lru/v2"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sync/semaphore"
 
@@ -122,7 +122,7 @@ type Cache struct {
 type Engine struct {
 	config   Config
 	lanes    map[string]*lane // by target address; fixed
-	receipts *otter.Cache[receiptKey, lodge.Delivery]
+	receipts *lru.Cache[receiptKey, receipt]
 	memory   *semaphore.Weighted
 	watch    watchers
 }
@@ -133,10 +133,7 @@ func New(c Config) (*Engine, error) {
 	setDefault(&c.Memory, 256<<20)
 	setDefault(&c.Cache.TTL, 24*time.Hour)
 	setDefault(&c.Cache.Entries, 100_000)
-	receipts, err := otter.New(&otter.Options[receiptKey, lodge.Delivery]{
-		MaximumSize:      c.Cache.Entries,
-		ExpiryCalculator: otter.ExpiryWriting[receiptKey, lodge.Delivery](c.Cache.TTL),
-	})
+	receipts, err := lru.New[receiptKey, receipt](c.Cache.Entries)
 	if err != nil {
 		return nil, fmt.Errorf("receipt cache: %w", err)
 	}

@@ -40,27 +40,20 @@ func (l *lane) run(ctx context.Context) error {
 	defer stop()
 	var attempts sync.WaitGroup
 	for ctx.Err() == nil {
-		n, wait := l.room(time.Now())
-		var jobs []lodge.Job
-		if n > 0 {
-			var err error
-			now := time.Now()
-			// The claim is not cut short by ctx: what it leased has to be known.
-			jobs, err = l.engine.config.Store.Claim(context.WithoutCancel(ctx), l.Address, n, now, now.Add(l.engine.config.Lease))
-			if err != nil {
-				stop()
-				attempts.Wait()
-				return err
-			}
+		// A claim is not cut short by ctx: what it leased has to be known.
+		jobs, wait, err := l.claim(context.WithoutCancel(ctx), time.Now())
+		if err != nil {
+			stop()
+			attempts.Wait()
+			return err
 		}
 		for _, job := range jobs {
-			l.begin()
 			attempts.Go(func() {
 				defer l.end()
 				l.attempt(working, job)
 			})
 		}
-		if len(jobs) == 0 || len(jobs) == n {
+		if len(jobs) == 0 {
 			l.pause(ctx, wait)
 		}
 	}
@@ -68,6 +61,27 @@ func (l *lane) run(ctx context.Context) error {
 	defer deadline.Stop()
 	attempts.Wait()
 	return nil
+}
+
+// claim leases what is due and has room. Where that is nothing it says how long to wait
+// before asking again; it asks with reads alone.
+func (l *lane) claim(ctx context.Context, now time.Time) (jobs []lodge.Job, wait time.Duration, err error) {
+	n, wait := l.room(now)
+	if n == 0 {
+		return nil, wait, nil
+	}
+	due, ok, err := l.engine.config.Store.NextDue(ctx, l.Address)
+	if err != nil || !ok {
+		return nil, wait, err
+	}
+	if due.After(now) {
+		return nil, min(wait, due.Sub(now)), nil
+	}
+	jobs, err = l.engine.config.Store.Claim(ctx, l.Address, n, now, now.Add(l.engine.config.Lease))
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.busy += len(jobs)
+	return jobs, wait, err
 }
 
 // room says how many deliveries may be claimed now, and how long to wait at most before
@@ -84,17 +98,8 @@ func (l *lane) room(now time.Time) (n int, wait time.Duration) {
 	return l.Concurrency - l.busy, pollEvery
 }
 
-// pause returns when there may be something to claim.
+// pause returns when there may be something to claim, after longest at the latest.
 func (l *lane) pause(ctx context.Context, longest time.Duration) {
-	due, ok, err := l.engine.config.Store.NextDue(ctx, l.Address)
-	if err == nil && ok {
-		longest = min(longest, max(time.Until(due), time.Millisecond))
-	}
-	l.mu.Lock()
-	if l.busy >= l.Concurrency || l.failures > 0 {
-		longest = max(longest, 20*time.Millisecond)
-	}
-	l.mu.Unlock()
 	timer := time.NewTimer(longest)
 	defer timer.Stop()
 	select {
@@ -104,18 +109,11 @@ func (l *lane) pause(ctx context.Context, longest time.Duration) {
 	}
 }
 
-func (l *lane) begin() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.busy++
-}
-
 func (l *lane) end() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if l.busy--; l.busy == l.Concurrency-1 || l.failures > 0 || l.busy == 0 {
-		l.nudge()
-	}
+	l.busy--
+	l.nudge()
 }
 
 // answered opens the breaker's lane again: the target took a request.

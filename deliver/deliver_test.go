@@ -1,0 +1,222 @@
+package deliver_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/logtest"
+)
+
+// onBoth runs a test against a v1 and a v2 log, each in a bubble with its own clock.
+func onBoth(t *testing.T, test func(t *testing.T, w *world)) {
+	for _, version := range []int{1, 2} {
+		t.Run(fmt.Sprintf("v%d", version), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { test(t, newWorld(t, version)) })
+		})
+	}
+}
+
+func TestDeliversOnce(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		path := w.newPath()
+		i, stop := w.open(path, nil)
+		first := i.push(w.statement(1), true)
+		w.verified(first...)
+		if first[0].Duplicate() || first[1].Duplicate() || first[0].Sends != 1 {
+			t.Errorf("the first push: %+v", first)
+		}
+		second := i.push(w.signedAnew(1), true)
+		w.verified(second...)
+		if !second[0].Duplicate() || !second[1].Duplicate() || second[0].Receipt.Log.LogIndex != first[0].Receipt.Log.LogIndex {
+			t.Errorf("the second push: %+v", second)
+		}
+		i.inOrder(first[0].Key)
+		stop()
+
+		again, stop := w.open(path, nil)
+		third := again.push(w.statement(1), true)
+		stop()
+		w.verified(third...)
+		w.leaves(1)
+		if got := w.referrers(); len(got) != 1 || got[0] != third[1].Receipt.OCI.Digest.String() {
+			t.Errorf("referrers %v, receipt %v", got, third[1].Receipt.OCI)
+		}
+	})
+}
+
+// TestFaults holds a row for each way in which a submission can fail: whatever happens,
+// the log has the entry once, and the delivery ends with a verified receipt.
+func TestFaults(t *testing.T) {
+	faults := map[string]struct {
+		fault logtest.Fault
+		sends int // 0: either, for the log may have it twice over
+	}{
+		"refused":              {logtest.Fault{Refuse: true, Count: 3}, 4},
+		"429":                  {logtest.Fault{Status: 429, Count: 2, Header: http.Header{"Retry-After": {"30"}}}, 3},
+		"503 not applied":      {logtest.Fault{Status: 503}, 2},
+		"503 applied":          {logtest.Fault{Status: 503, Apply: true}, 1},
+		"500 applied":          {logtest.Fault{Status: 500, Apply: true}, 1},
+		"499 applied":          {logtest.Fault{Status: 499, Apply: true}, 1},
+		"408 applied":          {logtest.Fault{Status: 408, Apply: true}, 1},
+		"reply lost":           {logtest.Fault{Lose: true, Apply: true}, 1},
+		"request lost":         {logtest.Fault{Lose: true}, 2},
+		"applied late":         {logtest.Fault{Lose: true, Apply: true, Late: settle - time.Second}, 1},
+		"stalled, applied":     {logtest.Fault{Stall: time.Hour, Apply: true}, 1},
+		"stalled, not applied": {logtest.Fault{Stall: time.Hour}, 2},
+		"garbage, applied":     {logtest.Fault{Status: 201, Body: "<html>", Apply: true}, 1},
+		"truncated, applied":   {logtest.Fault{Apply: true, Tamper: func(b []byte) []byte { return b[:len(b)/2] }}, 1},
+	}
+	for name, f := range faults {
+		t.Run(name, func(t *testing.T) {
+			onBoth(t, func(t *testing.T, w *world) {
+				i, stop := w.open(w.newPath(), nil)
+				defer stop()
+				w.log.Inject(f.fault)
+				w.log.Forget()
+				d := i.push(w.statement(1), false)
+				w.verified(d...)
+				w.leaves(1)
+				if d[0].Sends != f.sends {
+					t.Errorf("sent %d times, want %d", d[0].Sends, f.sends)
+				}
+				i.inOrder(d[0].Key)
+			})
+		})
+	}
+}
+
+func TestPermanentFailure(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		w.log.Inject(logtest.Fault{Status: 400, Body: `{"code":3,"message":"no such luck"}`})
+		d := i.push(w.statement(1), true)
+		if d[0].State != lodge.Failed || d[0].Err.Class != lodge.ClassPermanent {
+			t.Fatalf("after a 400: %s, %+v", d[0].State, d[0].Err)
+		}
+		if d[1].State != lodge.Failed || d[1].Err.Class != lodge.ClassDependency {
+			t.Errorf("what requires it: %s, %+v", d[1].State, d[1].Err)
+		}
+		w.leaves(0)
+		w.verified(i.push(w.statement(1), true)...) // a resubmission queues it again
+		w.leaves(1)
+	})
+}
+
+func TestHeldTarget(t *testing.T) {
+	for _, status := range []int{401, 403, 404, 415} {
+		onBoth(t, func(t *testing.T, w *world) {
+			i, stop := w.open(w.newPath(), nil)
+			defer stop()
+			w.log.Inject(logtest.Fault{Status: status})
+			d := i.push(w.statement(1), false)[0]
+			if !d.State.Live() {
+				t.Fatalf("after HTTP %d: %s, %v", status, d.State, d.Err)
+			}
+			if code, _, err := i.store.Held(t.Context(), logAddress); code == "" || err != nil {
+				t.Fatalf("HTTP %d did not hold the log: %v", status, err)
+			}
+			time.Sleep(5 * time.Minute)
+			w.leaves(0) // nothing was sent meanwhile
+			if err := i.store.Resume(t.Context(), logTarget, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			w.verified(i.push(w.statement(1), false)...)
+			w.leaves(1)
+		})
+	}
+}
+
+// TestLyingLog has the log confirm another entry than the one that was sent.
+func TestLyingLog(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		w.verified(i.push(w.statement(1), false)...)
+		var other []byte
+		w.log.Inject(logtest.Fault{Skip: 1, Tamper: func([]byte) []byte { return other }})
+		w.log.Inject(logtest.Fault{Tamper: func(b []byte) []byte { other = b; return b }})
+		w.verified(i.push(w.statement(2), false)...)
+		d := i.push(w.statement(3), false)[0]
+		if d.State == lodge.Verified || d.State == lodge.Placed {
+			t.Errorf("another entry's answer was taken for a receipt: %+v", d.Receipt.Log)
+		}
+		if code, _, err := i.store.Held(t.Context(), logAddress); code != "log-lies" || err != nil {
+			t.Errorf("held for %q, %v, want log-lies", code, err)
+		}
+	})
+}
+
+func TestOutage(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		w.log.Inject(logtest.Fault{Path: "/", Refuse: true, Count: -1})
+		const n = 50
+		var accepted []lodge.Accepted
+		for k := range n {
+			accepted = append(accepted, i.accept(w.statement(k), false)...)
+		}
+		time.Sleep(30 * time.Minute)
+		if asked := w.log.Requests("/"); asked > 300 {
+			t.Errorf("%d requests to a log that was down for half an hour", asked)
+		}
+		w.log.Heal()
+		var keys []lodge.Key
+		for k := range accepted {
+			accepted[k].Delivery = i.await(accepted[k].Delivery)
+			keys = append(keys, accepted[k].Key)
+		}
+		w.verified(accepted...)
+		w.leaves(n)
+		i.inOrder(keys...)
+	})
+}
+
+// TestFreshStoreAdopts is a CI job without memory: the registry leads it to what another
+// store has done, also where the statement was signed anew.
+func TestFreshStoreAdopts(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		i, stop := w.open(w.newPath(), nil)
+		first := i.push(w.statement(1), true)
+		stop()
+		w.verified(first...)
+		for name, raw := range map[string][]byte{"same envelope": w.statement(1), "signed anew": w.signedAnew(1)} {
+			other, stop := w.open(w.newPath(), nil)
+			d := other.push(raw, true)
+			stop()
+			w.verified(d...)
+			if !d[0].Duplicate() || !d[1].Duplicate() || d[0].Sends+d[1].Sends > 0 {
+				t.Errorf("%s: %+v", name, d)
+			}
+			if d[0].Receipt.Log.LogIndex != first[0].Receipt.Log.LogIndex || d[1].Receipt.OCI.Digest != first[1].Receipt.OCI.Digest {
+				t.Errorf("%s: other receipts: %+v, %+v", name, d[0].Receipt.Log, d[1].Receipt.OCI)
+			}
+		}
+		w.leaves(1)
+		if got := w.referrers(); len(got) != 1 {
+			t.Errorf("referrers %v, want one", got)
+		}
+	})
+}
+
+// TestFreshStoreFinds has no registry to ask: the log itself leads to the entry.
+func TestFreshStoreFinds(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		for n := range 3 {
+			i, stop := w.open(w.newPath(), nil)
+			d := i.push(w.statement(1), false)
+			stop()
+			w.log.Forget() // the log's own deduplication must not matter
+			w.verified(d...)
+			if d[0].Duplicate() != (n > 0) {
+				t.Errorf("store %d: duplicate = %v", n, d[0].Duplicate())
+			}
+		}
+		w.leaves(1)
+	})
+}
