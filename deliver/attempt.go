@@ -49,8 +49,8 @@ func reopen(sub lodge.Submission) (*bundle.Attestation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if sub.SPKI != nil {
-		att.Certificates = nil
+	if sub.SPKI == nil {
+		att.Certificates = b.Certificates
 	}
 	att.Signer = sub.Signer
 	return att, nil
@@ -112,11 +112,14 @@ func (a *attempt) fail(err error) {
 		return
 	}
 	failure := lodge.Classify(err)
-	if failure.Class == lodge.ClassHeld || failure.Class == lodge.ClassReroute {
+	switch {
+	case a.cancelled():
+	case failure.Class == lodge.ClassHeld, failure.Class == lodge.ClassReroute:
 		a.hold(failure, now)
-	}
-	if failure.Class == lodge.ClassRetry {
+	case failure.Class == lodge.ClassRetry:
 		a.refused(failure, now)
+	case failure.Class == lodge.ClassUnknown:
+		a.doubted(failure, now)
 	}
 	d := a.next(a.after(failure), now.Add(max(failure.RetryAfter, backoff(a.job.Attempt))))
 	d.Err = failure

@@ -13,6 +13,7 @@ const (
 	drainTime  = 3 * time.Second // what is under way may take this long after the end was asked for
 	backoffMin = 500 * time.Millisecond
 	backoffMax = time.Minute
+	maxDoubts  = 5 // answers in a row that prove nothing, before the breaker opens
 )
 
 // lane works off the deliveries to one target, several at a time. All attempts share
@@ -25,6 +26,7 @@ type lane struct {
 	mu       sync.Mutex
 	busy     int       // attempts under way
 	failures int       // in a row, of requests that the target did not take
+	doubts   int       // in a row, of answers that prove nothing
 	closed   time.Time // no claim before this time
 }
 
@@ -120,9 +122,22 @@ func (l *lane) end() {
 func (l *lane) answered() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.doubts = 0
 	if l.failures > 0 {
 		l.failures, l.closed = 0, time.Time{}
 		l.nudge()
+	}
+}
+
+// doubted counts an answer that proves nothing. One alone may be bad luck, several in a
+// row mean that the target is not well.
+func (l *lane) doubted(failure *lodge.Error, now time.Time) {
+	l.mu.Lock()
+	l.doubts++
+	unwell := l.doubts >= maxDoubts || failure.RetryAfter > 0
+	l.mu.Unlock()
+	if unwell {
+		l.refused(failure, now)
 	}
 }
 

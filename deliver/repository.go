@@ -1,6 +1,7 @@
 package deliver
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -67,24 +68,25 @@ func (a *attempt) complete(ctx context.Context, c oci.Candidate) (bool, error) {
 	return true, nil
 }
 
-// planArtifact returns the intent of an earlier attempt, whose digest must not change, or
-// a new one that carries the proofs of the required logs.
+// planArtifact plans the bundle with the proofs of the required logs. The proofs are kept
+// with those deliveries, so every attempt plans the same bytes.
 func (a *attempt) planArtifact(ctx context.Context, att *bundle.Attestation) (lodge.Intent, error) {
-	if a.job.Intent != nil {
-		return *a.job.Intent, nil
-	}
-	var entries []lodge.Entry
+	var logged []byte // the bundle that a log led to, where it holds another signature than ours
 	for _, proof := range a.job.Required {
-		if proof.Bundle == nil {
+		if logged = proof.Bundle; logged != nil {
+			break
+		}
+	}
+	if logged != nil {
+		if att = a.judge(ctx, logged); att == nil {
+			return lodge.Intent{}, lodge.Errorf(lodge.ClassPermanent, "signer", "the signature that the log holds no longer verifies here")
+		}
+	}
+	var entries []lodge.Entry // of the one signature that the bundle can carry
+	for _, proof := range a.job.Required {
+		if bytes.Equal(proof.Bundle, logged) {
 			entries = append(entries, proof.Entry)
-			continue
 		}
-		// The log holds this statement under another signature: that one is published.
-		found := a.judge(ctx, proof.Bundle)
-		if found == nil {
-			return lodge.Intent{}, lodge.Errorf(lodge.ClassPermanent, "signer", "the signature that %s holds no longer verifies here", proof.Target.Name)
-		}
-		att, entries = found, []lodge.Entry{proof.Entry}
 	}
 	return a.Repository.Plan(ctx, att, a.job.Subject, entries...)
 }

@@ -37,7 +37,7 @@ func (r *Repository) Send(ctx context.Context, key lodge.Key, signer lodge.Signe
 		return lodge.OCIReceipt{}, err
 	}
 	if a.digest() != intent.Manifest {
-		return lodge.OCIReceipt{}, lodge.Errorf(lodge.ClassPermanent, "plan-stale",
+		return lodge.OCIReceipt{}, lodge.Errorf(lodge.ClassRetry, "plan-stale",
 			"%s was planned for %s, and the same bundle gives %s now: does %s show the subject as another media type than before?",
 			intent.Manifest, r, a.digest(), r)
 	}

@@ -33,9 +33,9 @@ func (c claim) about(att *bundle.Attestation) error {
 	return nil
 }
 
-// bind checks that body is the entry of att: the digest is of its content, and one of the
+// Bind checks that body is the entry of att: the digest is of its content, and one of the
 // signatures is att's own under att's own key or certificate.
-func bind(body []byte, att *bundle.Attestation) error {
+func Bind(body []byte, att *bundle.Attestation) error {
 	c, err := parseBody(body)
 	if err != nil {
 		return err
@@ -64,7 +64,7 @@ func (m mark) verifies(att *bundle.Attestation) bool {
 // another signature, which is verified here over att's own PAE; att itself where that is
 // what was logged; nil where body is somebody else's. at is when the entry was logged.
 func (o Options) same(body []byte, att *bundle.Attestation, at time.Time) *bundle.Attestation {
-	if bind(body, att) == nil {
+	if Bind(body, att) == nil {
 		return att
 	}
 	c, err := parseBody(body)

@@ -176,7 +176,7 @@ func (c *V1) Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Entry, 
 }
 
 func (c *V1) adopt(ctx context.Context, e lodge.Entry, att *bundle.Attestation) (*lodge.Entry, error) {
-	if err := bind(e.Body, att); err != nil {
+	if err := Bind(e.Body, att); err != nil {
 		return nil, err
 	}
 	said := entryV1{Body: e.Body, IntegratedTime: e.Receipt.IntegratedTime, LogID: e.Receipt.LogID, LogIndex: e.Receipt.LogIndex}

@@ -192,7 +192,7 @@ func notAdopted(logID string, reason error) error {
 }
 
 func (c *V2) adopt(e *lodge.Entry, att *bundle.Attestation) error {
-	if err := bind(e.Body, att); err != nil {
+	if err := Bind(e.Body, att); err != nil {
 		return err
 	}
 	if e.Receipt.InclusionProof == nil {

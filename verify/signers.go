@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -67,13 +66,8 @@ func (s Signers) Attest(ctx context.Context, b *bundle.Bundle) (*bundle.Attestat
 // pick returns the attestation by the signature that counts. A certificate is not judged
 // yet, and its signer is its key.
 func (s Signers) pick(b *bundle.Bundle) (*bundle.Attestation, error) {
-	pae := dsse.PAE(b.Envelope.PayloadType, b.Envelope.Payload)
-	// Twice the same signer: the choice must not depend on the order.
-	signatures := slices.Clone(b.Envelope.Signatures)
-	slices.SortFunc(signatures, func(a, b dsse.Signature) int { return bytes.Compare(a.Sig, b.Sig) })
-
 	for _, key := range s.Keys {
-		if att := attest(b, pae, signatures, key); att != nil {
+		if att, err := b.SignedBy(key); err == nil {
 			return att, nil
 		}
 	}
@@ -91,34 +85,12 @@ func (s Signers) pick(b *bundle.Bundle) (*bundle.Attestation, error) {
 	if err != nil {
 		return nil, s.nobody(b, fmt.Sprintf("its certificate is for a key that is not supported (%v)", err))
 	}
-	att := attest(b, pae, signatures, key)
-	if att == nil {
+	att, err := b.SignedBy(key)
+	if err != nil {
 		return nil, s.nobody(b, "nor does its own certificate verify it")
 	}
 	att.Certificates = b.Certificates
 	return att, nil
-}
-
-func attest(b *bundle.Bundle, pae []byte, signatures []dsse.Signature, key *dsse.PublicKey) *bundle.Attestation {
-	for _, sig := range signatures {
-		algorithm, err := key.Verify(pae, sig.Sig)
-		if err != nil {
-			continue
-		}
-		return &bundle.Attestation{
-			Key:         dsse.Key(b.Envelope.PayloadType, b.Envelope.Payload),
-			Signer:      key.Signer(),
-			PayloadType: b.Envelope.PayloadType,
-			Payload:     b.Envelope.Payload,
-			Signature:   sig.Sig,
-			Algorithm:   algorithm,
-			PublicKey:   key,
-			Timestamps:  b.Timestamps,
-			Entries:     b.Entries,
-			Statement:   bundle.ParseStatement(b.Envelope.PayloadType, b.Envelope.Payload),
-		}
-	}
-	return nil
 }
 
 // nobody is the error for an envelope of which no signature counts.
