@@ -89,7 +89,7 @@ func (n *Node) Bundle(ctx context.Context, key lodge.Key, signer lodge.Signer, t
 	}
 	for _, d := range found {
 		if d.Signer != found[0].Signer {
-			return nil, fmt.Errorf("%s was signed by %s and by %s: say which", key, found[0].Signer, d.Signer)
+			return nil, fmt.Errorf("%s was signed by %s and by %s: name one of them (--signer)", key, found[0].Signer, d.Signer)
 		}
 	}
 	sub, err := n.store.Submission(ctx, found[0].ID)

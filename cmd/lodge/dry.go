@@ -91,9 +91,9 @@ func (d *dry) status() error {
 	case d.err != nil:
 		return d.err
 	case d.bad > 0:
-		return exitStatus(exitUsage)
+		return exitError(exitUsage)
 	case d.failed > 0:
-		return exitStatus(exitFailed)
+		return exitError(exitFailed)
 	}
 	return nil
 }

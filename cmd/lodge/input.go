@@ -127,16 +127,27 @@ func (r reader) file(path string) bool {
 // where one of the first two lines is a whole JSON object and not all there is.
 func (r reader) stream(source, ext string, from io.Reader) bool {
 	in := lines{in: bufio.NewReaderSize(from, 64<<10)}
-	first := in.next()
-	if first.err == io.EOF {
+	begin := []line{in.next()}
+	if errors.Is(begin[0].err, io.EOF) {
 		return r.yield(item{source: source, err: errors.New("it is empty")})
 	}
-	second := in.next()
-	single := second.err == io.EOF
-	if ext != ".jsonl" && (single || !isObject(first.raw) && !isObject(second.raw)) {
-		return r.document(source, in.in, first, second)
+	if ext != ".jsonl" {
+		begin = append(begin, in.next())
+		single := errors.Is(begin[1].err, io.EOF)
+		if single || !isObject(begin[0].raw) && !isObject(begin[1].raw) {
+			return r.document(source, in.in, begin)
+		}
 	}
-	for l := first; l.err != io.EOF; l, second = second, in.next() {
+	for n := 0; ; n++ {
+		var l line
+		if n < len(begin) {
+			l = begin[n]
+		} else {
+			l = in.next()
+		}
+		if errors.Is(l.err, io.EOF) {
+			return true
+		}
 		if !r.yield(item{source: fmt.Sprintf("%s:%d", source, l.number), raw: l.raw, err: l.err}) {
 			return false
 		}
@@ -144,15 +155,14 @@ func (r reader) stream(source, ext string, from io.Reader) bool {
 			return true // reading goes no further
 		}
 	}
-	return true
 }
 
 // document yields the one document that begins with these lines.
-func (r reader) document(source string, in io.Reader, begin ...line) bool {
+func (r reader) document(source string, in io.Reader, begin []line) bool {
 	var raw []byte
 	for _, l := range begin {
 		raw = append(raw, l.text...)
-		if l.err == io.EOF {
+		if errors.Is(l.err, io.EOF) {
 			return r.yield(item{source: source, raw: raw})
 		}
 		if l.err != nil {
@@ -194,7 +204,7 @@ func (l *lines) next() line {
 		switch {
 		case err == nil && len(text) > bundle.MaxSize:
 			err = errTooLarge // of nothing but blank lines
-		case err == io.EOF && len(raw) > 0:
+		case errors.Is(err, io.EOF) && len(raw) > 0:
 			err = nil // the next call finds the end again
 		case err == nil && len(raw) == 0:
 			continue
@@ -211,10 +221,10 @@ func (l *lines) read() (raw []byte, err error) {
 		if size += len(part); size <= bundle.MaxSize {
 			raw = append(raw, part...)
 		}
-		if err == bufio.ErrBufferFull {
+		if errors.Is(err, bufio.ErrBufferFull) {
 			continue
 		}
-		if size > bundle.MaxSize && (err == nil || err == io.EOF) {
+		if size > bundle.MaxSize && (err == nil || errors.Is(err, io.EOF)) {
 			return nil, errTooLarge
 		}
 		return raw, err

@@ -49,7 +49,7 @@ func (a *app) keys(args []string) (err error) {
 		},
 	}.all(args)
 	if err == nil && bad > 0 {
-		return exitStatus(exitUsage)
+		return exitError(exitUsage)
 	}
 	return err
 }

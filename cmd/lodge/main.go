@@ -39,7 +39,7 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	if err == nil {
 		return exitOK
 	}
-	if silent, ok := errors.AsType[exitStatus](err); ok {
+	if silent, ok := errors.AsType[exitError](err); ok {
 		return int(silent)
 	}
 	complain(stderr, err.Error())
@@ -53,10 +53,10 @@ func run(args []string, stdin *os.File, stdout, stderr io.Writer) int {
 	return exitUsage
 }
 
-// exitStatus is an error of which everything was said already.
-type exitStatus int
+// exitError is an error of which everything was said already.
+type exitError int
 
-func (s exitStatus) Error() string { return fmt.Sprintf("exit status %d", int(s)) }
+func (e exitError) Error() string { return fmt.Sprintf("exit status %d", int(e)) }
 
 // usageError is a mistake in what the user gave: exit status 2.
 type usageError struct {

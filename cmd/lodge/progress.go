@@ -52,16 +52,16 @@ func (r *report) watch(n *node.Node) (end func()) {
 		defer close(done)
 		tick := time.NewTicker(redraw)
 		defer tick.Stop()
-		asked := time.Now()
+		asked, after := time.Now(), int64(0)
 		for {
 			select {
 			case <-tick.C:
 			case <-ctx.Done():
 				return
 			}
-			if stuck := r.stuck(); len(stuck) > 0 && time.Since(asked) > time.Second {
+			if first, stuck := r.stuck(); stuck && time.Since(asked) > time.Second {
 				asked = time.Now()
-				r.explain(ctx, n, stuck)
+				after = r.explain(ctx, n, max(after, first-1))
 			}
 			r.mu.Lock()
 			r.bar.draw(r.progress(time.Since(r.began), r.reading))
@@ -77,7 +77,7 @@ func (r *report) watch(n *node.Node) (end func()) {
 // progress is the text of the bar after some time; reading says that there may be more input.
 func (c counts) progress(passed time.Duration, reading bool) string {
 	const width = 24
-	done := c.verified + c.failed + c.pending
+	done := c.verified + c.failed
 	filled := width * done / max(c.total, 1)
 	text := fmt.Sprintf("[%s%s] %d/%d", strings.Repeat("#", filled), strings.Repeat("-", width-filled), done, c.total)
 	if reading {
@@ -96,35 +96,43 @@ func (c counts) progress(passed time.Duration, reading bool) string {
 	return text
 }
 
-// sample is how many deliveries are asked why they wait.
-const sample = 16
+// page is how many deliveries are asked at a time why they wait.
+const page = 1000
 
-// stuck returns some of the deliveries that wait, where nothing has moved for a while.
-func (r *report) stuck() []int64 {
+// stuck returns the first of the deliveries that wait, where nothing has moved for a while.
+func (r *report) stuck() (first int64, stuck bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.open) == 0 || time.Since(r.bar.progressed) < patient {
-		return nil
+		return 0, false
 	}
-	ids := slices.Sorted(maps.Keys(r.open))
-	return ids[:min(len(ids), sample)]
+	return slices.Min(slices.Collect(maps.Keys(r.open))), true
 }
 
-// explain says why deliveries wait: once for each reason.
-func (r *report) explain(ctx context.Context, n *node.Node, ids []int64) {
-	for _, id := range ids {
-		d, err := n.Delivery(ctx, id)
-		if err != nil || !d.State.Live() || d.Err == nil {
+// explain says why deliveries wait, where one of a page behind the id after knows it, and
+// each reason once in a row. Only few know: the others wait for the breaker of their
+// target. It returns where the next page begins, 0 for anew.
+func (r *report) explain(ctx context.Context, n *node.Node, after int64) (next int64) {
+	found, err := n.Deliveries(ctx, lodge.Digest{}, after, page)
+	if err != nil {
+		return 0
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, d := range found {
+		if r.open[d.ID] == 0 || !d.State.Live() || d.Err == nil {
 			continue
 		}
-		r.mu.Lock()
-		defer r.mu.Unlock()
 		if d.Err.Message != r.bar.reason {
 			r.bar.reason = d.Err.Message
 			r.say("waiting: " + why(d, time.Now()))
 		}
-		return
+		return 0
 	}
+	if len(found) < page {
+		return 0
+	}
+	return found[page-1].ID
 }
 
 func why(d lodge.Delivery, now time.Time) string {

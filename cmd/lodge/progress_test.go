@@ -26,7 +26,7 @@ func TestClean(t *testing.T) {
 	for in, want := range map[string]string{
 		"a\n b\tc\r\n":      "a b c",
 		"\x1b[31mred\u0007": "�[31mred�",
-		"‮gnp.exe":          "�gnp.exe",
+		"\u202egnp.exe":     "�gnp.exe",
 		"naïve 日本 “words”":  "naïve 日本 “words”",
 	} {
 		if got := main.Clean(in); got != want {

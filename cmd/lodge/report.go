@@ -143,13 +143,13 @@ func (r *report) finished(p parcel) {
 		delete(r.open, p.ID)
 	}
 	r.bar.progressed = time.Now()
-	switch {
-	case p.State == lodge.Verified:
+	switch p.State {
+	case lodge.Verified:
 		r.verified++
 		if res.Duplicate {
 			r.duplicates++
 		}
-	case p.State == lodge.Failed:
+	case lodge.Failed:
 		r.failed++
 	default:
 		r.pending++
@@ -255,11 +255,11 @@ func (r *report) status() error {
 	case r.printErr != nil:
 		return fmt.Errorf("printing the results: %w", r.printErr)
 	case r.badInput > 0:
-		return exitStatus(exitUsage)
+		return exitError(exitUsage)
 	case r.failed+r.refusals+r.faults > 0:
-		return exitStatus(exitFailed)
+		return exitError(exitFailed)
 	case r.pending > 0 || r.cut:
-		return exitStatus(exitPending)
+		return exitError(exitPending)
 	}
 	return nil
 }

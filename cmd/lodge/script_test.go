@@ -51,6 +51,7 @@ func TestMain(m *testing.M) {
 //	artifacts N             the image has N artifacts
 //	log STATUS|stall|heal   the log answers all submissions with STATUS, stalls them, works again
 //	asked N PATH            waits until the log has got N requests with "METHOD /path" in PATH
+//	splice A B FILE         writes bundle A with the log entries of bundle B
 //	interrupt               sends SIGINT to the command in the background; ended N checks its exit status after wait
 //	deny, allow             the registry answers 403 to every request, answers again
 func TestScript(t *testing.T) {
@@ -61,7 +62,7 @@ func TestScript(t *testing.T) {
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "keygen": keygen, "image": image, "envelopes": envelopes, "nested": nested, "pad": pad,
-			"leaves": leaves, "artifacts": artifacts, "log": logFault, "asked": asked, "interrupt": interrupt, "ended": ended, "deny": deny, "allow": allow,
+			"leaves": leaves, "artifacts": artifacts, "log": logFault, "asked": asked, "splice": splice, "interrupt": interrupt, "ended": ended, "deny": deny, "allow": allow,
 		},
 	})
 }
@@ -202,6 +203,23 @@ func nested(ts *testscript.TestScript, _ bool, args []string) {
 func pad(ts *testscript.TestScript, _ bool, args []string) {
 	line := strings.TrimSuffix(ts.ReadFile(args[0]), "\n")
 	save(ts, args[0], []byte(line+strings.Repeat(" ", number(ts, args[1]))+"\n"))
+}
+
+func splice(ts *testscript.TestScript, _ bool, args []string) {
+	var a, b map[string]map[string]any
+	ts.Check(json.Unmarshal([]byte(`{"x":`+ts.ReadFile(args[0])+`}`), &a))
+	ts.Check(json.Unmarshal([]byte(`{"x":`+ts.ReadFile(args[1])+`}`), &b))
+	material := func(bundle map[string]any) map[string]any {
+		m, ok := bundle["verificationMaterial"].(map[string]any)
+		if !ok {
+			ts.Fatalf("no verification material in %v", bundle)
+		}
+		return m
+	}
+	material(a["x"])["tlogEntries"] = material(b["x"])["tlogEntries"]
+	raw, err := json.Marshal(a["x"])
+	ts.Check(err)
+	save(ts, args[2], raw)
 }
 
 func leaves(ts *testscript.TestScript, _ bool, args []string) {

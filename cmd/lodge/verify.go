@@ -61,7 +61,7 @@ Exit status: 0 everything holds, 1 something does not, 2 wrong usage or unreadab
 }
 
 func (a *app) trust(f verifyFlags) (verify.Trust, error) {
-	var t verify.Trust
+	t := verify.Trust{Bind: bind}
 	if f.logOrigin != "" && f.logKey == "" {
 		return t, misused("--log-origin is about the log of --log-key, which is missing")
 	}
