@@ -220,3 +220,28 @@ func TestFreshStoreFinds(t *testing.T) {
 		w.leaves(1)
 	})
 }
+
+// TestUnwellLog: a log that can be read and takes nothing is asked ever more seldom.
+func TestUnwellLog(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		w.log.Inject(logtest.Fault{Status: 503, Count: -1})
+		const n = 50
+		var accepted []lodge.Accepted
+		for k := range n {
+			accepted = append(accepted, i.accept(w.statement(k), false)...)
+		}
+		time.Sleep(30 * time.Minute)
+		// All of them once at first, then about one a minute.
+		if sent := w.log.Requests(fmt.Sprintf("POST /api/v%d/log/entries", w.version)); sent > n+60 {
+			t.Errorf("%d submissions to a log that took none for half an hour", sent)
+		}
+		w.log.Heal()
+		for k := range accepted {
+			accepted[k].Delivery = i.await(accepted[k].Delivery)
+		}
+		w.verified(accepted...)
+		w.leaves(n)
+	})
+}

@@ -118,7 +118,8 @@ func (l *lane) end() {
 	l.nudge()
 }
 
-// answered opens the breaker's lane again: the target took a request.
+// answered closes the breaker again: the target has what it was to have. That it can be
+// read says nothing about whether it takes requests.
 func (l *lane) answered() {
 	l.mu.Lock()
 	defer l.mu.Unlock()

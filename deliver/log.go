@@ -31,7 +31,6 @@ func (a *attempt) toLog(ctx context.Context, att *bundle.Attestation) error {
 	if err != nil {
 		return searchFailed(err)
 	}
-	a.answered()
 	if found.Entry != nil {
 		return a.arrived(found)
 	}
@@ -46,7 +45,6 @@ func (a *attempt) toLog(ctx context.Context, att *bundle.Attestation) error {
 	if err != nil {
 		return err
 	}
-	a.answered()
 	return a.arrived(rekor.Found{Entry: entry})
 }
 
@@ -127,6 +125,7 @@ func (a *attempt) judge(ctx context.Context, raw []byte) *bundle.Attestation {
 
 // arrived records that the log has the entry: proven, or promised so far.
 func (a *attempt) arrived(found rekor.Found) error {
+	a.answered()
 	now := time.Now()
 	d := a.next(lodge.Verified, time.Time{})
 	d.Receipt = &lodge.Receipt{Log: &found.Entry.Receipt}

@@ -19,7 +19,6 @@ func (a *attempt) toRepository(ctx context.Context, att *bundle.Attestation) err
 	if err != nil {
 		return err // subject-missing is final, for nothing was sent
 	}
-	a.answered()
 	for _, c := range candidates {
 		if there, err := a.complete(ctx, c); err != nil {
 			return err
@@ -42,7 +41,6 @@ func (a *attempt) toRepository(ctx context.Context, att *bundle.Attestation) err
 	if err != nil {
 		return err
 	}
-	a.answered()
 	return a.published(receipt)
 }
 
@@ -92,6 +90,7 @@ func (a *attempt) planArtifact(ctx context.Context, att *bundle.Attestation) (lo
 }
 
 func (a *attempt) published(receipt lodge.OCIReceipt) error {
+	a.answered()
 	d := a.next(lodge.Verified, time.Time{})
 	d.Receipt = &lodge.Receipt{OCI: &receipt}
 	d.Adopted = d.Adopted || d.Sends == 0
