@@ -30,7 +30,7 @@ func (f *targetFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.logOrigin, "log-origin", "", "first line of that log's checkpoints, its `NAME` (default for v2: the host name)")
 	flags.StringVar(&f.logReadURL, "log-read-url", "", "`URL` where that log, of v2, serves checkpoint and tile/… (default URL/api/v2)")
 	flags.StringVar(&f.trustedRoot, "trusted-root", "", "Sigstore trusted_root.json `FILE` that logs and certificates are verified with")
-	flags.StringArrayVar(&f.oci, "oci", nil, "repository to attach it in: `REPO[@sha256:…]`, to that subject or to every subject of the statement that is there; repeatable")
+	flags.StringArrayVar(&f.oci, "oci", nil, "repository `REPO` to attach it in, to every subject of the statement that is there, or to the one that is named: REPO@sha256:…; repeatable")
 }
 
 // route is some targets with the subject that repositories among them attach to.
