@@ -253,7 +253,7 @@ func (b *batch) accept(ctx context.Context, i item) {
 			}
 			seen = append(seen, d.ID)
 			b.report.accepted(d.ID)
-			b.waiters.add(parcel{item: i.number, source: i.source, Accepted: d})
+			b.waiters.add(parcel{item: i.number, place: len(seen), source: i.source, Accepted: d})
 		}
 	}
 }

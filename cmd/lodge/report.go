@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"os"
@@ -52,9 +53,8 @@ type report struct {
 
 // told is a result as text.
 type told struct {
-	item  int
-	state lodge.State
-	text  string
+	parcel
+	text string
 }
 
 // counts are what has become of input and deliveries.
@@ -163,9 +163,9 @@ func (r *report) finished(p parcel) {
 			r.printErr = err
 		}
 	case len(r.few) < few:
-		r.few = append(r.few, told{p.item, p.State, res.text(p.Delivery)})
+		r.few = append(r.few, told{p, res.text(p.Delivery)})
 	case p.State == lodge.Failed:
-		r.failures = append(r.failures, told{p.item, p.State, res.text(p.Delivery)})
+		r.failures = append(r.failures, told{p, res.text(p.Delivery)})
 	}
 }
 
@@ -222,10 +222,12 @@ func (r *report) end() error {
 func (r *report) printText() {
 	results := r.few
 	if r.total > few {
-		results = slices.DeleteFunc(results, func(t told) bool { return t.state != lodge.Failed })
+		results = slices.DeleteFunc(results, func(t told) bool { return t.State != lodge.Failed })
 		results = append(results, r.failures...)
 	}
-	slices.SortStableFunc(results, func(a, b told) int { return a.item - b.item })
+	slices.SortFunc(results, func(a, b told) int {
+		return cmp.Or(cmp.Compare(a.item, b.item), cmp.Compare(a.place, b.place))
+	})
 	for _, t := range results {
 		r.print(t.text)
 	}

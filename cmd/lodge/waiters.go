@@ -13,6 +13,7 @@ const maxWaiters = 4096
 // parcel is an accepted delivery with where it came from.
 type parcel struct {
 	item   int // number of the input
+	place  int // among the deliveries of that
 	source string
 	lodge.Accepted
 }
