@@ -19,7 +19,7 @@ const module = "github.com/lodgehq/lodge"
 // floors is the table of docs/architecture.md: a package imports only from lower floors,
 // and packages on the same floor do not know each other.
 var floors = map[string]int{
-	"": 0,
+	"":     0,
 	"dsse": 1, "bundle": 1, "tlog": 1,
 	"rekor": 2, "oci": 2, "verify": 2, "store": 2,
 	"deliver":   3,

@@ -2,6 +2,7 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/lodgehq/lodge"
@@ -135,18 +136,19 @@ func (e *Engine) Follow(ctx context.Context, after int64, fn func(lodge.Event) e
 
 // follow wakes those who wait for deliveries that another process worked on.
 func (e *Engine) follow(ctx context.Context) error {
-	after, err := e.config.Store.LastSequence(ctx)
-	if err == nil {
-		err = e.Follow(ctx, after, func(event lodge.Event) error {
-			e.watch.notify(event.Subject)
-			if event.Type == lodge.TargetHeld {
-				e.watch.notify(holds)
-			}
-			return nil
-		})
+	after, err := e.config.Store.LastSequence(context.WithoutCancel(ctx))
+	if err != nil {
+		return err
 	}
-	if ctx.Err() != nil {
+	err = e.Follow(ctx, after, func(event lodge.Event) error {
+		e.watch.notify(event.Subject)
+		if event.Type == lodge.TargetHeld {
+			e.watch.notify(holds)
+		}
 		return nil
+	})
+	if errors.Is(err, context.Canceled) {
+		return nil // it follows until it is told to stop
 	}
 	return err
 }

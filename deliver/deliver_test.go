@@ -120,7 +120,7 @@ func TestHeldTarget(t *testing.T) {
 			if code, _, err := i.store.Held(t.Context(), logAddress); code == "" || err != nil {
 				t.Fatalf("HTTP %d did not hold the log: %v", status, err)
 			}
-			time.Sleep(5 * time.Minute)
+			pass(5 * time.Minute)
 			w.leaves(0) // nothing was sent meanwhile
 			if err := i.store.Resume(t.Context(), logTarget, time.Now()); err != nil {
 				t.Fatal(err)
@@ -161,7 +161,7 @@ func TestOutage(t *testing.T) {
 		for k := range n {
 			accepted = append(accepted, i.accept(w.statement(k), false)...)
 		}
-		time.Sleep(30 * time.Minute)
+		pass(30 * time.Minute)
 		if asked := w.log.Requests("/"); asked > 300 {
 			t.Errorf("%d requests to a log that was down for half an hour", asked)
 		}
@@ -232,7 +232,7 @@ func TestUnwellLog(t *testing.T) {
 		for k := range n {
 			accepted = append(accepted, i.accept(w.statement(k), false)...)
 		}
-		time.Sleep(30 * time.Minute)
+		pass(30 * time.Minute)
 		// All of them once at first, then about one a minute.
 		if sent := w.log.Requests(fmt.Sprintf("POST /api/v%d/log/entries", w.version)); sent > n+60 {
 			t.Errorf("%d submissions to a log that took none for half an hour", sent)

@@ -10,10 +10,10 @@ import (
 )
 
 const (
-	drainTime  = 3 * time.Second // what is under way may take this long after the end was asked for
-	backoffMin = 500 * time.Millisecond
-	backoffMax = time.Minute
-	maxDoubts  = 5 // answers in a row that prove nothing, before the breaker opens
+	drainTime       = 3 * time.Second // what is under way may take this long after the end was asked for
+	shortestBackoff = 500 * time.Millisecond
+	longestBackoff  = time.Minute
+	maxDoubts       = 5 // answers in a row that prove nothing, before the breaker opens
 )
 
 // lane works off the deliveries to one target, several at a time. All attempts share
@@ -155,9 +155,9 @@ func (l *lane) refused(failure *lodge.Error, now time.Time) {
 
 // backoff doubles with each failure up to a cap, with a jitter of a half.
 func backoff(failures int) time.Duration {
-	d := backoffMin << min(failures-1, 20)
-	d = min(d, backoffMax)
-	return d/2 + rand.N(d/2+1)
+	d := shortestBackoff << min(failures-1, 20)
+	d = min(d, longestBackoff)
+	return d/2 + rand.N(d/2+1) //nolint:gosec // a jitter is no secret
 }
 
 // attempt works on one claimed delivery until it is verified, failed or has to wait.

@@ -60,6 +60,9 @@ func newWorld(t *testing.T, version int) *world {
 	return w
 }
 
+// pass lets that much of the bubble's time go by.
+func pass(d time.Duration) { <-time.After(d) }
+
 // inProcess serves requests by calling a handler.
 type inProcess struct{ http.Handler }
 
@@ -96,23 +99,31 @@ func (w *world) pushImage() lodge.Digest {
 	put := func(path, mediaType string, content []byte) {
 		r := httptest.NewRequest(http.MethodPut, "https://registry.test/v2/app/"+path, bytes.NewReader(content))
 		r.Header.Set("Content-Type", mediaType)
-		res, err := w.registry.RoundTrip(r)
-		if err != nil || res.StatusCode != http.StatusCreated {
-			w.t.Fatalf("PUT %s: %v, %v", path, res, err)
+		res := w.call(r)
+		if res.StatusCode != http.StatusCreated {
+			w.t.Fatalf("PUT %s: %v", path, res)
 		}
+		_ = res.Body.Close()
 	}
 	manifest := []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.empty.v1+json","digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[]}`)
 	put("manifests/latest", "application/vnd.oci.image.manifest.v1+json", manifest)
 	return lodge.DigestOf(manifest)
 }
 
-// referrers returns the digests that are listed for the image.
-func (w *world) referrers() (digests []string) {
+func (w *world) call(r *http.Request) *http.Response {
 	w.t.Helper()
-	res, err := w.registry.RoundTrip(httptest.NewRequest(http.MethodGet, "https://registry.test/v2/app/referrers/"+w.image.String(), nil))
+	res, err := w.registry.RoundTrip(r)
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	return res
+}
+
+// referrers returns the digests that are listed for the image.
+func (w *world) referrers() (digests []string) {
+	w.t.Helper()
+	res := w.call(httptest.NewRequest(http.MethodGet, "https://registry.test/v2/app/referrers/"+w.image.String(), nil))
+	defer func() { _ = res.Body.Close() }()
 	var index struct{ Manifests []struct{ Digest string } }
 	if err := json.NewDecoder(res.Body).Decode(&index); err != nil {
 		w.t.Fatal(err)

@@ -118,15 +118,13 @@ func LoadConfig(path string) (Config, error) {
 // DefaultConfig reads the configuration at its usual place, $XDG_CONFIG_HOME/lodge/lodge.yaml;
 // where there is none it is empty.
 func DefaultConfig() (Config, error) {
-	folder, err := os.UserConfigDir()
-	if err != nil {
-		return Config{}, nil // no home, no configuration
+	if folder, err := os.UserConfigDir(); err == nil {
+		c, err := LoadConfig(filepath.Join(folder, "lodge", "lodge.yaml"))
+		if !errors.Is(err, fs.ErrNotExist) {
+			return c, err
+		}
 	}
-	c, err := LoadConfig(filepath.Join(folder, "lodge", "lodge.yaml"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return Config{}, nil
-	}
-	return c, err
+	return Config{}, nil
 }
 
 func (c *Config) check() error {

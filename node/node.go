@@ -53,7 +53,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 
 func (n *Node) open(ctx context.Context) error {
 	var err error
-	if n.signers, err = n.config.signers(ctx); err != nil {
+	if n.signers, err = n.config.signers(); err != nil {
 		return err
 	}
 	config := deliver.Config{
@@ -109,7 +109,7 @@ func (n *Node) attest(ctx context.Context, b *bundle.Bundle, key *dsse.PublicKey
 }
 
 // signers returns whose envelopes are accepted.
-func (c *Config) signers(ctx context.Context) (verify.Signers, error) {
+func (c *Config) signers() (verify.Signers, error) {
 	var s verify.Signers
 	for _, signer := range c.Signers {
 		if signer.Key == "" {
@@ -130,11 +130,11 @@ func (c *Config) signers(ctx context.Context) (verify.Signers, error) {
 		return s, nil
 	}
 	var err error
-	s.Root, err = c.root(ctx, c.TrustedRoot)
+	s.Root, err = c.root(c.TrustedRoot)
 	return s, err
 }
 
-func (c *Config) root(ctx context.Context, path string) (*verify.Root, error) {
+func (c *Config) root(path string) (*verify.Root, error) {
 	raw, err := c.read(path)
 	if err != nil {
 		return nil, fmt.Errorf("trusted root: %w", err)

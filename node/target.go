@@ -82,7 +82,7 @@ func (l *logClient) readTrust(ctx context.Context) (err error) {
 		}
 		_, err = tlog.ParsePublicKey(l.pem)
 	case l.config.TrustedRoot != "":
-		l.root, err = c.root(ctx, l.config.TrustedRoot)
+		l.root, err = c.root(l.config.TrustedRoot)
 	case l.node.signers.Root != nil:
 		l.root = l.node.signers.Root
 	case isPublic(l.url.Hostname()):
