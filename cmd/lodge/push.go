@@ -103,9 +103,8 @@ func (a *app) push(ctx context.Context, f pushFlags, args []string) error {
 	if err != nil {
 		return unreadable(err)
 	}
-	ctx, stop := signal.NotifyContext(ctx, os.Interrupt, syscall.SIGTERM)
+	ctx, stop := interruptible(ctx)
 	defer stop()
-	context.AfterFunc(ctx, stop) // so the second signal ends the process at once
 	b := &batch{
 		node:   n,
 		ways:   submissions(f, key, routes),
@@ -114,6 +113,24 @@ func (a *app) push(ctx context.Context, f pushFlags, args []string) error {
 	}
 	err = b.run(ctx, reader{stdin: a.stdin, note: b.report.note}, args, f.wait)
 	return errors.Join(err, n.Close())
+}
+
+// interruptible returns a context that ends at the first signal. The second one ends the
+// process at once, which loses nothing: what was accepted is durable.
+func interruptible(ctx context.Context) (_ context.Context, stop func()) {
+	ctx, cancel := context.WithCancel(ctx)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() {
+		<-signals
+		cancel()
+		<-signals
+		os.Exit(exitPending)
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		cancel()
+	}
 }
 
 // submissions returns what is submitted of each envelope, but for the envelope itself.

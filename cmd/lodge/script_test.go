@@ -52,7 +52,8 @@ func TestMain(m *testing.M) {
 //	log STATUS|stall|heal   the log answers all submissions with STATUS, stalls them, works again
 //	asked N PATH            waits until the log has got N requests with "METHOD /path" in PATH
 //	splice A B FILE         writes bundle A with the log entries of bundle B
-//	interrupt               sends SIGINT to the command in the background; ended N checks its exit status after wait
+//	interrupt [again]       sends SIGINT to the command in the background, or until it ends
+//	ended N                 after wait: that command's exit status is N
 //	deny, allow             the registry answers 403 to every request, answers again
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -262,10 +263,16 @@ func asked(ts *testscript.TestScript, _ bool, args []string) {
 	}
 }
 
-func interrupt(ts *testscript.TestScript, _ bool, _ []string) {
+func interrupt(ts *testscript.TestScript, _ bool, args []string) {
 	running := ts.BackgroundCmds()
-	worldOf(ts).signal = running[len(running)-1]
-	ts.Check(worldOf(ts).signal.Process.Signal(os.Interrupt))
+	cmd := running[len(running)-1]
+	worldOf(ts).signal = cmd
+	ts.Check(cmd.Process.Signal(os.Interrupt))
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for len(args) > 0 && cmd.Process.Signal(os.Interrupt) == nil {
+		<-tick.C
+	}
 }
 
 func ended(ts *testscript.TestScript, _ bool, args []string) {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/lodgehq/lodge/bundle"
 	"github.com/lodgehq/lodge/dsse"
+	"github.com/lodgehq/lodge/rekor"
 	"github.com/lodgehq/lodge/tlog"
 	"github.com/lodgehq/lodge/verify"
 )
@@ -61,7 +62,7 @@ Exit status: 0 everything holds, 1 something does not, 2 wrong usage or unreadab
 }
 
 func (a *app) trust(f verifyFlags) (verify.Trust, error) {
-	t := verify.Trust{Bind: bind}
+	t := verify.Trust{Bind: rekor.Bind}
 	if f.logOrigin != "" && f.logKey == "" {
 		return t, misused("--log-origin is about the log of --log-key, which is missing")
 	}
