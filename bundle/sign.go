@@ -2,6 +2,8 @@ package bundle
 
 import (
 	"bytes"
+	"crypto/x509"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -36,4 +38,69 @@ func (b *Bundle) SignedBy(key *dsse.PublicKey) (*Attestation, error) {
 		}, nil
 	}
 	return nil, fmt.Errorf("%w under the key %s", lodge.ErrSignature, key.Signer())
+}
+
+// SignedByCertificate is SignedBy with the key of the bundle's own certificate, which the
+// attestation then carries with those that came along. Who vouches for it is not asked.
+func (b *Bundle) SignedByCertificate() (*Attestation, error) {
+	if len(b.Certificates) == 0 {
+		return nil, errors.New("the bundle carries no certificate")
+	}
+	cert, err := x509.ParseCertificate(b.Certificates[0])
+	if err != nil {
+		return nil, fmt.Errorf("its certificate can't be read (%w)", err)
+	}
+	key, err := dsse.NewPublicKey(cert.PublicKey)
+	if err != nil {
+		return nil, fmt.Errorf("its certificate is for a key that is not supported (%w)", err)
+	}
+	att, err := b.SignedBy(key)
+	if err != nil {
+		return nil, errors.New("nor does its own certificate verify it")
+	}
+	att.Certificates = b.Certificates
+	return att, nil
+}
+
+// Reopen returns the attestation of a submission that was accepted. Its signer was judged
+// then; here only the signature is found again that counted.
+func Reopen(sub lodge.Submission) (*Attestation, error) {
+	b, err := Parse(sub.Raw)
+	if err != nil {
+		return nil, err
+	}
+	att, err := b.signedBy(sub.SPKI)
+	if err != nil {
+		return nil, err
+	}
+	att.Signer = sub.Signer
+	return att, nil
+}
+
+// Assemble returns what to publish of a submission that logs have: the attestation and its
+// entries, of one signature. That is the submission's own where a log has it, else the one
+// that the first of the logs has.
+func Assemble(sub lodge.Submission, proofs []lodge.Proof) (*Attestation, []lodge.Entry, error) {
+	var entries []lodge.Entry
+	for _, p := range proofs {
+		if p.Bundle == nil {
+			entries = append(entries, p.Entry)
+		}
+	}
+	if len(entries) == 0 && len(proofs) > 0 {
+		sub.Raw, entries = proofs[0].Bundle, []lodge.Entry{proofs[0].Entry}
+	}
+	att, err := Reopen(sub)
+	return att, entries, err
+}
+
+func (b *Bundle) signedBy(spki []byte) (*Attestation, error) {
+	if spki == nil {
+		return b.SignedByCertificate()
+	}
+	key, err := dsse.ParsePublicKey(spki)
+	if err != nil {
+		return nil, err
+	}
+	return b.SignedBy(key)
 }

@@ -9,7 +9,6 @@ import (
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/bundle"
-	"github.com/lodgehq/lodge/dsse"
 )
 
 // attempt is the work on one claimed delivery.
@@ -20,40 +19,14 @@ type attempt struct {
 }
 
 func (a *attempt) run(ctx context.Context) error {
-	att, err := reopen(a.job.Submission)
+	if a.Repository != nil {
+		return a.toRepository(ctx)
+	}
+	att, err := bundle.Reopen(a.job.Submission)
 	if err != nil {
 		return err
 	}
-	if a.Log != nil {
-		return a.toLog(ctx, att)
-	}
-	return a.toRepository(ctx, att)
-}
-
-// reopen returns the attestation that was accepted. Its signer was judged then; here
-// only the signature is found again that verified.
-func reopen(sub lodge.Submission) (*bundle.Attestation, error) {
-	b, err := bundle.Parse(sub.Raw)
-	if err != nil {
-		return nil, err
-	}
-	der := sub.SPKI
-	if der == nil && len(b.Certificates) > 0 {
-		der = b.Certificates[0]
-	}
-	key, err := dsse.ParsePublicKey(der)
-	if err != nil {
-		return nil, err
-	}
-	att, err := b.SignedBy(key)
-	if err != nil {
-		return nil, err
-	}
-	if sub.SPKI == nil {
-		att.Certificates = b.Certificates
-	}
-	att.Signer = sub.Signer
-	return att, nil
+	return a.toLog(ctx, att)
 }
 
 // advance makes one transition and tells whoever waits.
@@ -114,7 +87,7 @@ func (a *attempt) fail(err error) {
 	failure := lodge.Classify(err)
 	switch {
 	case a.cancelled():
-	case failure.Class == lodge.ClassHeld, failure.Class == lodge.ClassReroute:
+	case failure.Class == lodge.ClassHeld:
 		a.hold(failure, now)
 	case failure.Class == lodge.ClassRetry:
 		a.refused(failure, now)
@@ -125,6 +98,9 @@ func (a *attempt) fail(err error) {
 	d.Err = failure
 	if d.State == lodge.Unknown && a.job.State == lodge.Sending {
 		d.Due = now.Add(a.Settle)
+	}
+	if failure.Class == lodge.ClassReroute {
+		d.Due = now // a frozen shard takes nothing: the next one is tried at once
 	}
 	change := lodge.Change{Delivery: d}
 	switch {
@@ -154,11 +130,11 @@ func (a *attempt) after(failure *lodge.Error) lodge.State {
 		return a.job.State // a search that failed proves nothing: search again
 	}
 	switch {
-	case failure.Class == lodge.ClassRetry:
+	case failure.Class == lodge.ClassRetry, failure.Class == lodge.ClassReroute:
 		return lodge.Queued
 	case failure.Class.Final():
 		return lodge.Failed
-	default: // unknown; held and reroute too: asking first costs nothing
+	default: // unknown; held too: asking first costs nothing
 		return lodge.Unknown
 	}
 }

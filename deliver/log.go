@@ -37,6 +37,14 @@ func (a *attempt) toLog(ctx context.Context, att *bundle.Attestation) error {
 	if a.job.State == lodge.Placed {
 		return lodge.Errorf(lodge.ClassUnknown, "not-integrated", "the log has promised the entry and has not integrated it yet")
 	}
+	if a.job.Intent != nil {
+		// The same bytes as before, to the shard that takes entries now.
+		now, err := a.Log.Plan(ctx, att)
+		if err != nil {
+			return err
+		}
+		intent.LogID, intent.ReadURL = now.LogID, now.ReadURL
+	}
 	intent.TreeSize = found.TreeSize
 	if err := a.write(intent); err != nil {
 		return err
@@ -138,7 +146,7 @@ func (a *attempt) arrived(found rekor.Found) error {
 		change.Events = append(change.Events, lodge.LogEvent(lodge.InclusionVerified, d, now))
 	}
 	if found.Attestation != nil {
-		own, err := reopen(a.job.Submission)
+		own, err := bundle.Reopen(a.job.Submission)
 		if err != nil {
 			return err
 		}

@@ -1,7 +1,6 @@
 package deliver
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +13,7 @@ import (
 )
 
 // toRepository attaches the bundle to its subject, or finds it attached.
-func (a *attempt) toRepository(ctx context.Context, att *bundle.Attestation) error {
+func (a *attempt) toRepository(ctx context.Context) error {
 	candidates, err := a.Repository.Candidates(ctx, a.job.Key, a.job.Signer, a.job.Subject)
 	if err != nil {
 		return err // subject-missing is final, for nothing was sent
@@ -30,7 +29,12 @@ func (a *attempt) toRepository(ctx context.Context, att *bundle.Attestation) err
 			return a.published(receipt)
 		}
 	}
-	intent, err := a.planArtifact(ctx, att)
+	// The proofs are kept with those deliveries, so every attempt plans the same bytes.
+	att, entries, err := bundle.Assemble(a.job.Submission, a.job.Required)
+	if err != nil {
+		return err
+	}
+	intent, err := a.Repository.Plan(ctx, att, a.job.Subject, entries...)
 	if err != nil {
 		return err
 	}
@@ -64,29 +68,6 @@ func (a *attempt) complete(ctx context.Context, c oci.Candidate) (bool, error) {
 		}
 	}
 	return true, nil
-}
-
-// planArtifact plans the bundle with the proofs of the required logs. The proofs are kept
-// with those deliveries, so every attempt plans the same bytes.
-func (a *attempt) planArtifact(ctx context.Context, att *bundle.Attestation) (lodge.Intent, error) {
-	var logged []byte // the bundle that a log led to, where it holds another signature than ours
-	for _, proof := range a.job.Required {
-		if logged = proof.Bundle; logged != nil {
-			break
-		}
-	}
-	if logged != nil {
-		if att = a.judge(ctx, logged); att == nil {
-			return lodge.Intent{}, lodge.Errorf(lodge.ClassPermanent, "signer", "the signature that the log holds no longer verifies here")
-		}
-	}
-	var entries []lodge.Entry // of the one signature that the bundle can carry
-	for _, proof := range a.job.Required {
-		if bytes.Equal(proof.Bundle, logged) {
-			entries = append(entries, proof.Entry)
-		}
-	}
-	return a.Repository.Plan(ctx, att, a.job.Subject, entries...)
 }
 
 func (a *attempt) published(receipt lodge.OCIReceipt) error {

@@ -70,6 +70,9 @@ type Log struct {
 	Key         string `yaml:"key"`         // PEM file
 	Origin      string `yaml:"origin"`      // first line of its checkpoints; default for v2: the URL's host name
 	TrustedRoot string `yaml:"trustedRoot"` // trusted_root.json
+	// Shards are those that follow a v2 log's first one, in their order: when a shard is
+	// frozen, deliveries go on to the next. Each is described as a log of its own.
+	Shards []Log `yaml:"shards"`
 }
 
 // OCI is a repository.

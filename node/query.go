@@ -9,7 +9,6 @@ import (
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/bundle"
-	"github.com/lodgehq/lodge/dsse"
 )
 
 // Deliveries returns the deliveries of the envelope with that key, or of those about the
@@ -100,7 +99,11 @@ func (n *Node) Bundle(ctx context.Context, key lodge.Key, signer lodge.Signer, t
 	if err != nil {
 		return nil, err
 	}
-	return assemble(sub, proofs)
+	att, entries, err := bundle.Assemble(sub, proofs)
+	if err != nil {
+		return nil, err
+	}
+	return att.Encode(entries...)
 }
 
 // proofs returns those of the deliveries to logs. Without any such delivery there are
@@ -126,48 +129,4 @@ func (n *Node) proofs(ctx context.Context, deliveries []lodge.Delivery) ([]lodge
 		return nil, fmt.Errorf("entry of %s in %s: %w: it is %s", pending.Key, pending.Target.Name, lodge.ErrNotFound, pending.State)
 	}
 	return proofs, nil
-}
-
-// assemble encodes a submission with the entries that are of its own signature. Where
-// the logs have it under another signature alone, that one is taken with its entry.
-func assemble(sub lodge.Submission, proofs []lodge.Proof) ([]byte, error) {
-	var entries []lodge.Entry
-	for _, p := range proofs {
-		if p.Bundle == nil {
-			entries = append(entries, p.Entry)
-		}
-	}
-	raw := sub.Raw
-	if len(entries) == 0 && len(proofs) > 0 {
-		raw, entries = proofs[0].Bundle, []lodge.Entry{proofs[0].Entry}
-	}
-	att, err := reopen(raw, sub)
-	if err != nil {
-		return nil, err
-	}
-	return att.Encode(entries...)
-}
-
-// reopen returns what was accepted as an attestation. Its signer was judged then.
-func reopen(raw []byte, sub lodge.Submission) (*bundle.Attestation, error) {
-	b, err := bundle.Parse(raw)
-	if err != nil {
-		return nil, err
-	}
-	der := sub.SPKI
-	if der == nil && len(b.Certificates) > 0 {
-		der = b.Certificates[0]
-	}
-	key, err := dsse.ParsePublicKey(der)
-	if err != nil {
-		return nil, err
-	}
-	att, err := b.SignedBy(key)
-	if err != nil {
-		return nil, err
-	}
-	if sub.SPKI != nil {
-		att.Certificates = nil
-	}
-	return att, nil
 }

@@ -49,11 +49,12 @@ func another(t *testing.T, att *bundle.Attestation) *bundle.Attestation {
 	}
 	b := &bundle.Bundle{Envelope: &dsse.Envelope{
 		PayloadType: att.PayloadType, Payload: att.Payload, Signatures: []dsse.Signature{{Sig: der}},
-	}, Certificates: att.Certificates}
+	}}
 	other, err := b.SignedBy(att.PublicKey)
 	if err != nil {
 		t.Fatal(err)
 	}
+	other.Certificates = att.Certificates
 	return other
 }
 

@@ -99,7 +99,7 @@ func (c *V2) Plan(att *bundle.Attestation) (lodge.Intent, error) {
 	}
 	if len(att.Certificates) > 0 && len(att.Timestamps) == 0 {
 		return lodge.Intent{}, lodge.Errorf(lodge.ClassCertificate, "no-timestamp",
-			"a Rekor v2 log states no time, so an entry under a certificate needs an RFC 3161 timestamp to be verified: give one with --tsa")
+			"a Rekor v2 log states no time, so an entry under a certificate needs an RFC 3161 timestamp to be verified: hand in the Sigstore bundle that has one")
 	}
 	var r requestV2
 	h := att.Algorithm.Hash().New()

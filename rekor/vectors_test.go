@@ -3,7 +3,6 @@ package rekor_test
 import (
 	"context"
 	"encoding/json"
-	"encoding/pem"
 	"errors"
 	"io"
 	"net/http"
@@ -15,7 +14,6 @@ import (
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/bundle"
-	"github.com/lodgehq/lodge/dsse"
 	"github.com/lodgehq/lodge/rekor"
 	"github.com/lodgehq/lodge/tlog"
 )
@@ -117,11 +115,7 @@ func TestVectors(t *testing.T) {
 			if err != nil || len(b.Certificates) == 0 || len(b.Entries) == 0 {
 				return // no DSSE envelope, or one that another package refuses
 			}
-			key, err := dsse.ParsePublicKey(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: b.Certificates[0]}))
-			if err != nil {
-				t.Fatal(err)
-			}
-			att, err := b.SignedBy(key)
+			att, err := b.SignedByCertificate()
 			if err != nil {
 				return // refused before it comes here
 			}

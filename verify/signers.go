@@ -71,25 +71,13 @@ func (s Signers) pick(b *bundle.Bundle) (*bundle.Attestation, error) {
 			return att, nil
 		}
 	}
-	if len(b.Certificates) == 0 {
-		return nil, s.nobody(b, "the bundle carries no certificate")
-	}
-	cert, err := x509.ParseCertificate(b.Certificates[0])
-	if err != nil {
-		return nil, s.nobody(b, fmt.Sprintf("its certificate can't be read (%v)", err))
-	}
-	if s.Root == nil && len(s.Keys) > 0 {
+	if len(b.Certificates) > 0 && s.Root == nil && len(s.Keys) > 0 {
 		return nil, s.nobody(b, "its certificate can't be judged without --trusted-root")
 	}
-	key, err := dsse.NewPublicKey(cert.PublicKey)
+	att, err := b.SignedByCertificate()
 	if err != nil {
-		return nil, s.nobody(b, fmt.Sprintf("its certificate is for a key that is not supported (%v)", err))
+		return nil, s.nobody(b, err.Error())
 	}
-	att, err := b.SignedBy(key)
-	if err != nil {
-		return nil, s.nobody(b, "nor does its own certificate verify it")
-	}
-	att.Certificates = b.Certificates
 	return att, nil
 }
 
