@@ -36,10 +36,10 @@ func Ed25519(t TB) KeyPair {
 	return keyFiles(t, key)
 }
 
-// RSA returns a new RSA key of 2048 bits.
-func RSA(t TB) KeyPair {
+// RSA returns a new RSA key of so many bits.
+func RSA(t TB, bits int) KeyPair {
 	t.Helper()
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	key, err := rsa.GenerateKey(rand.Reader, bits)
 	must(t, err, "making an RSA key")
 	return keyFiles(t, key)
 }

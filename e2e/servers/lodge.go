@@ -36,6 +36,13 @@ func (l *Lodge) Fresh() *Lodge {
 	return &fresh
 }
 
+// For returns the same lodge, with the same store, as a subtest uses it.
+func (l *Lodge) For(t TB) *Lodge {
+	same := *l
+	same.t = t
+	return &same
+}
+
 // Command returns lodge with args, ready to be started. Its end is the end of ctx.
 func (l *Lodge) Command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, l.Path, args...)

@@ -107,6 +107,19 @@ func (log *RekorV1) startTrillian(database string) string {
 	return rpc
 }
 
+// Version is that of Rekor's protocol.
+func (log *RekorV1) Version() int { return 1 }
+
+// Trust returns what lodge verifies the log with: the file of its public key, and the
+// origin of its checkpoints.
+func (log *RekorV1) Trust() (key, origin string) { return log.Key.Public, log.Origin }
+
+// Front serves the log through a proxy.
+func (log *RekorV1) Front() *Proxy {
+	log.t.Helper()
+	return StartProxy(log.t, Forward(log.URL))
+}
+
 // LodgeFlags returns the flags by which lodge delivers to this log.
 func (log *RekorV1) LodgeFlags() []string {
 	return []string{"--log", log.URL, "--log-key", log.Key.Public, "--log-origin", log.Origin}
@@ -125,6 +138,26 @@ func (log *RekorV1) Size() int64 {
 	}
 	must(log.t, getJSON(log.t.Context(), log.URL+"/api/v1/log", &info), "reading the size of the log")
 	return info.TreeSize
+}
+
+// Bodies returns the entries that the log says it has, as it keeps them.
+func (log *RekorV1) Bodies() [][]byte {
+	log.t.Helper()
+	var bodies [][]byte
+	for size := log.Size(); int64(len(bodies)) < size; {
+		var found map[string]struct {
+			Body []byte `json:"body"`
+		}
+		url := fmt.Sprintf("%s/api/v1/log/entries?logIndex=%d", log.URL, len(bodies))
+		must(log.t, getJSON(log.t.Context(), url, &found), "reading entry %d", len(bodies))
+		if len(found) != 1 {
+			log.t.Fatalf("%s answers %d entries", url, len(found))
+		}
+		for _, entry := range found {
+			bodies = append(bodies, entry.Body)
+		}
+	}
+	return bodies
 }
 
 // getJSON decodes what url answers with status 200.

@@ -101,6 +101,13 @@ func (log *RekorV2) Front() *Proxy {
 	return StartProxy(log.t, mux)
 }
 
+// Version is that of Rekor's protocol.
+func (log *RekorV2) Version() int { return 2 }
+
+// Trust returns what lodge verifies the log with: the file of its public key, and the
+// origin of its checkpoints.
+func (log *RekorV2) Trust() (key, origin string) { return log.Key.Public, log.Origin }
+
 // LodgeFlags returns the flags by which lodge delivers to this log.
 func (log *RekorV2) LodgeFlags() []string {
 	return []string{
