@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"syscall"
@@ -42,10 +43,14 @@ func Classify(v Version, a Answer) *lodge.Error {
 }
 
 func classifyTransport(a Answer) *lodge.Error {
-	if !a.Sent {
-		return lodge.Errorf(lodge.ClassRetry, "unreachable", "%w", a.Err)
+	cause := a.Err
+	if about, ok := errors.AsType[*url.Error](cause); ok {
+		cause = about.Err // who asks knows the address
 	}
-	return lodge.Errorf(lodge.ClassUnknown, "no-answer", "no whole answer came: %w", a.Err)
+	if !a.Sent {
+		return lodge.Errorf(lodge.ClassRetry, "unreachable", "%w", cause)
+	}
+	return lodge.Errorf(lodge.ClassUnknown, "no-answer", "no whole answer came: %w", cause)
 }
 
 func classifyStatus(v Version, status int) *lodge.Error {

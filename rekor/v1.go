@@ -361,7 +361,8 @@ func (c *V1) verify(uuid string, said entryV1, leaf lodge.Digest) (*lodge.Entry,
 // prove verifies an inclusion proof and adds it to e's receipt.
 func (c *V1) prove(e *lodge.Entry, key tlog.Key, said *proofV1) error {
 	p := lodge.InclusionProof{
-		LogIndex: said.LogIndex, TreeSize: said.TreeSize, RootHash: lodge.Digest(said.RootHash), Checkpoint: said.Checkpoint,
+		LogIndex: said.LogIndex, TreeSize: said.TreeSize, RootHash: lodge.Digest(said.RootHash),
+		Hashes: make([]lodge.Digest, 0, len(said.Hashes)), Checkpoint: said.Checkpoint,
 	}
 	for _, h := range said.Hashes {
 		p.Hashes = append(p.Hashes, lodge.Digest(h))

@@ -279,6 +279,7 @@ func (c *V2) created(a Answer, body []byte, leaf lodge.Digest) (*lodge.Entry, er
 	proof := lodge.InclusionProof{
 		LogIndex:   int64(p.LogIndex),
 		TreeSize:   int64(p.TreeSize),
+		Hashes:     make([]lodge.Digest, 0, len(p.Hashes)),
 		Checkpoint: p.Checkpoint.Envelope,
 	}
 	if copy(proof.RootHash[:], p.RootHash) != len(proof.RootHash) || p.LogIndex != said.LogIndex {
