@@ -2,7 +2,6 @@ package deliver
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"github.com/lodgehq/lodge"
@@ -136,19 +135,29 @@ func (e *Engine) Follow(ctx context.Context, after int64, fn func(lodge.Event) e
 
 // follow wakes those who wait for deliveries that another process worked on.
 func (e *Engine) follow(ctx context.Context) error {
-	after, err := e.config.Store.LastSequence(context.WithoutCancel(ctx))
-	if err != nil {
-		return err
-	}
-	err = e.Follow(ctx, after, func(event lodge.Event) error {
-		e.watch.notify(event.Subject)
-		if event.Type == lodge.TargetHeld {
-			e.watch.notify(holds)
+	after, known := int64(0), false
+	for ctx.Err() == nil {
+		err := error(nil)
+		if !known {
+			after, err = e.config.Store.LastSequence(ctx)
+			known = err == nil
 		}
-		return nil
-	})
-	if errors.Is(err, context.Canceled) {
-		return nil // it follows until it is told to stop
+		if known {
+			err = e.Follow(ctx, after, func(event lodge.Event) error {
+				after = event.Sequence
+				e.watch.notify(event.Subject)
+				if event.Type == lodge.TargetHeld {
+					e.watch.notify(holds)
+				}
+				return nil
+			})
+		}
+		if err != nil { // the lanes say so; what is missed now is read when the store works again
+			select {
+			case <-time.After(pollEvery):
+			case <-ctx.Done():
+			}
+		}
 	}
-	return err
+	return nil
 }

@@ -19,6 +19,11 @@ type attempt struct {
 }
 
 func (a *attempt) run(ctx context.Context) error {
+	if a.job.State == lodge.Queued {
+		if err := a.expired(); err != nil {
+			return err
+		}
+	}
 	if a.Repository != nil {
 		return a.toRepository(ctx)
 	}
@@ -66,7 +71,10 @@ func (a *attempt) write(intent lodge.Intent) error {
 			return err
 		}
 	}
-	d := a.next(lodge.Sending, a.job.Lease.Add(a.Settle))
+	if err := a.expired(); err != nil {
+		return err
+	}
+	d := a.next(lodge.Sending, a.job.Lease.Add(a.settle()))
 	d.Sends++
 	if err := a.advance(lodge.Change{Delivery: d, Intent: &intent}); err != nil {
 		return err
@@ -75,6 +83,19 @@ func (a *attempt) write(intent lodge.Intent) error {
 		return lodge.Errorf(lodge.ClassRetry, "lease", "%s of the lease are left: too short for a request", left.Round(time.Millisecond))
 	}
 	return nil
+}
+
+// expired is an error once the deadline is over. It is asked only of a delivery that is
+// queued: of which nothing was sent, or which is proven absent.
+func (a *attempt) expired() error {
+	if a.Deadline == 0 || time.Since(a.job.Accepted) <= a.Deadline {
+		return nil
+	}
+	last := "nothing was in the way"
+	if a.job.Err != nil {
+		last = a.job.Err.Message
+	}
+	return lodge.Errorf(lodge.ClassPermanent, "deadline", "it was accepted more than %s ago and could not be delivered: %s", a.Deadline, last)
 }
 
 // fail makes the transition that an error asks for (design section 4).
@@ -97,7 +118,7 @@ func (a *attempt) fail(err error) {
 	d := a.next(a.after(failure), now.Add(max(failure.RetryAfter, backoff(a.job.Attempt))))
 	d.Err = failure
 	if d.State == lodge.Unknown && a.job.State == lodge.Sending {
-		d.Due = now.Add(a.Settle)
+		d.Due = now.Add(a.settle())
 	}
 	if failure.Class == lodge.ClassReroute {
 		d.Due = now // a frozen shard takes nothing: the next one is tried at once

@@ -99,7 +99,12 @@ type Target struct {
 	Log         Log
 	Repository  Repository
 	Concurrency int           // attempts at a time; default 1024 for a log, 8 for a repository
-	Settle      time.Duration // how long after a lost answer the target may still apply the request; default 15s for a log, 2s for a repository
+	Rate        float64       // attempts a second at most; 0 is no limit
+	Deadline    time.Duration // after acceptance, until which it is tried; 0 is for ever
+	// Settle is how long after a lost answer the target may still apply the request; the
+	// default is 15s for a log and 2s for a repository. A target that has been seen to take
+	// a third of it for one answer gets more.
+	Settle time.Duration
 }
 
 // Config is what an engine is made of.
@@ -149,7 +154,7 @@ func New(c Config) (*Engine, error) {
 			setDefault(&t.Concurrency, 8)
 			setDefault(&t.Settle, 2*time.Second)
 		}
-		e.lanes[t.Address] = &lane{Target: t, engine: e, wake: make(chan struct{}, 1)}
+		e.lanes[t.Address] = newLane(e, t)
 	}
 	return e, nil
 }

@@ -1,13 +1,18 @@
 package deliver_test
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/http"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/deliver"
 	"github.com/lodgehq/lodge/logtest"
 )
 
@@ -243,5 +248,87 @@ func TestUnwellLog(t *testing.T) {
 		}
 		w.verified(accepted...)
 		w.leaves(n)
+	})
+}
+
+func TestDeadline(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.adjust = func(t *deliver.Target) { t.Deadline = 10 * time.Minute }
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		w.log.Inject(logtest.Fault{Path: "/", Refuse: true, Count: -1})
+		d := i.push(w.statement(1), true)
+		if d[0].State != lodge.Failed || d[0].Err.Code != "deadline" || !strings.Contains(d[0].Err.Message, "refused") {
+			t.Errorf("after its deadline: %s, %+v", d[0].State, d[0].Err)
+		}
+		if d[1].State != lodge.Failed || d[1].Err.Class != lodge.ClassDependency {
+			t.Errorf("what requires it: %s, %+v", d[1].State, d[1].Err)
+		}
+		if took := time.Since(d[0].Accepted); took < 10*time.Minute || took > 12*time.Minute {
+			t.Errorf("it was given up after %s", took)
+		}
+	})
+}
+
+func TestRate(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.adjust = func(t *deliver.Target) { t.Rate = 2 }
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		begin := time.Now()
+		var accepted []lodge.Accepted
+		for k := range 21 {
+			accepted = append(accepted, i.accept(w.statement(k), false)...)
+		}
+		for k := range accepted {
+			accepted[k].Delivery = i.await(accepted[k].Delivery)
+		}
+		w.verified(accepted...)
+		if took := time.Since(begin); took < 9*time.Second || took > 15*time.Second {
+			t.Errorf("21 deliveries at 2 a second took %s", took)
+		}
+	})
+}
+
+// flaky is a store that fails for a while, as with a full disk.
+type flaky struct {
+	deliver.Store
+	broken *atomic.Bool
+}
+
+func (f flaky) Claim(ctx context.Context, address string, n int, now, lease time.Time) ([]lodge.Job, error) {
+	if f.broken.Load() {
+		return nil, errors.New("the disk is full")
+	}
+	return f.Store.Claim(ctx, address, n, now, lease)
+}
+
+func (f flaky) Advance(ctx context.Context, change lodge.Change, now time.Time) error {
+	if f.broken.Load() {
+		return errors.New("the disk is full")
+	}
+	return f.Store.Advance(ctx, change, now)
+}
+
+// TestStoreFails: a store that fails in the middle of a delivery and comes back leaves
+// one entry, one artifact and no event missing.
+func TestStoreFails(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		var broken atomic.Bool
+		i, stop := w.open(w.newPath(), func(s deliver.Store) deliver.Store { return flaky{s, &broken} })
+		defer stop()
+		w.log.Inject(logtest.Fault{Apply: true, Stall: 2 * time.Second})
+		a := i.accept(w.statement(1), true)
+		pass(time.Second)
+		broken.Store(true)
+		pass(10 * time.Minute)
+		w.leaves(1)
+		broken.Store(false)
+		for k := range a {
+			a[k].Delivery = i.await(a[k].Delivery)
+		}
+		w.verified(a...)
+		w.leaves(1)
+		i.inOrder(a[0].Key)
 	})
 }

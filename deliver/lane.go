@@ -2,9 +2,12 @@ package deliver
 
 import (
 	"context"
+	"log/slog"
 	"math/rand/v2"
 	"sync"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/lodgehq/lodge"
 )
@@ -24,10 +27,21 @@ type lane struct {
 	wake   chan struct{} // holds a token while there may be something to claim
 
 	mu       sync.Mutex
-	busy     int       // attempts under way
-	failures int       // in a row, of requests that the target did not take
-	doubts   int       // in a row, of answers that prove nothing
-	closed   time.Time // no claim before this time
+	busy     int           // attempts under way
+	failures int           // in a row, of requests that the target did not take
+	doubts   int           // in a row, of answers that prove nothing
+	closed   time.Time     // no claim before this time
+	slowest  time.Duration // answer so far
+	limiter  *rate.Limiter // of claims
+	storeErr string        // what the store answers instead of a claim; "" while it works
+}
+
+func newLane(e *Engine, t Target) *lane {
+	l := &lane{Target: t, engine: e, wake: make(chan struct{}, 1), limiter: rate.NewLimiter(rate.Inf, 1)}
+	if t.Rate > 0 {
+		l.limiter = rate.NewLimiter(rate.Limit(t.Rate), max(1, int(t.Rate)))
+	}
+	return l
 }
 
 func (l *lane) nudge() {
@@ -44,11 +58,7 @@ func (l *lane) run(ctx context.Context) error {
 	for ctx.Err() == nil {
 		// A claim is not cut short by ctx: what it leased has to be known.
 		jobs, wait, err := l.claim(context.WithoutCancel(ctx), time.Now())
-		if err != nil {
-			stop()
-			attempts.Wait()
-			return err
-		}
+		l.storeAnswers(err)
 		for _, job := range jobs {
 			attempts.Go(func() {
 				defer l.end()
@@ -69,7 +79,7 @@ func (l *lane) run(ctx context.Context) error {
 // before asking again; it asks with reads alone.
 func (l *lane) claim(ctx context.Context, now time.Time) (jobs []lodge.Job, wait time.Duration, err error) {
 	n, wait := l.room(now)
-	if n == 0 {
+	if n <= 0 {
 		return nil, wait, nil
 	}
 	due, ok, err := l.engine.config.Store.NextDue(ctx, l.Address)
@@ -83,6 +93,7 @@ func (l *lane) claim(ctx context.Context, now time.Time) (jobs []lodge.Job, wait
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.busy += len(jobs)
+	l.limiter.AllowN(now, len(jobs))
 	return jobs, wait, err
 }
 
@@ -97,7 +108,44 @@ func (l *lane) room(now time.Time) (n int, wait time.Duration) {
 	if l.failures > 0 {
 		return max(0, 1-l.busy), pollEvery
 	}
+	if l.Rate > 0 {
+		if tokens := int(l.limiter.TokensAt(now)); tokens < l.Concurrency-l.busy {
+			return tokens, min(time.Duration(float64(time.Second)/l.Rate), pollEvery)
+		}
+	}
 	return l.Concurrency - l.busy, pollEvery
+}
+
+// storeAnswers says, once, that the store does not, and once that it does again. Until
+// then the lane waits: what is accepted is in the store, so nothing is lost.
+func (l *lane) storeAnswers(err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	switch {
+	case err != nil && l.storeErr == "":
+		slog.Error("nothing is delivered until the store works again", "target", l.Name, "error", err)
+	case err == nil && l.storeErr != "":
+		slog.Info("the store works again", "target", l.Name)
+	}
+	l.storeErr = ""
+	if err != nil {
+		l.storeErr = err.Error()
+	}
+}
+
+// settle returns the settle time: what was configured, or three times what the slowest
+// answer took.
+func (l *lane) settle() time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return max(l.Settle, 3*l.slowest)
+}
+
+// took notes how long the target took for an answer.
+func (l *lane) took(d time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.slowest = max(l.slowest, d)
 }
 
 // pause returns when there may be something to claim, after longest at the latest.

@@ -49,10 +49,12 @@ func (a *attempt) toLog(ctx context.Context, att *bundle.Attestation) error {
 	if err := a.write(intent); err != nil {
 		return err
 	}
+	sent := time.Now()
 	entry, err := a.Log.Send(ctx, att, intent)
 	if err != nil {
 		return err
 	}
+	a.took(time.Since(sent))
 	return a.arrived(rekor.Found{Entry: entry})
 }
 

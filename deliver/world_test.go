@@ -36,6 +36,7 @@ type world struct {
 	registry http.RoundTripper
 	key      *dsse.PrivateKey
 	image    lodge.Digest
+	adjust   func(*deliver.Target) // the targets, where a test wants them otherwise
 }
 
 const (
@@ -226,10 +227,16 @@ func (w *world) targets(leaves rekor.Leaves) []deliver.Target {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	return []deliver.Target{
+	targets := []deliver.Target{
 		{Target: logTarget, Log: client, Settle: settle},
 		{Target: ociTarget, Repository: repo, Settle: settle},
 	}
+	if w.adjust != nil {
+		for i := range targets {
+			w.adjust(&targets[i])
+		}
+	}
+	return targets
 }
 
 func attest(ctx context.Context, b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error) {

@@ -20,7 +20,8 @@ type target struct {
 
 func (n *Node) newTarget(ctx context.Context, name string, c Target) (*target, error) {
 	t := &target{requires: c.Requires}
-	t.Name, t.Concurrency, t.Settle = name, c.Concurrency, time.Duration(c.Settle)
+	t.Name, t.Concurrency, t.Rate = name, c.Concurrency, c.Rate
+	t.Settle, t.Deadline = time.Duration(c.Settle), time.Duration(c.Deadline)
 	var err error
 	if c.Log != nil {
 		if t.log, err = n.newLog(ctx, *c.Log); err != nil {
