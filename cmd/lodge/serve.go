@@ -1,0 +1,79 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os/signal"
+	"slices"
+	"syscall"
+
+	"github.com/spf13/cobra"
+
+	"github.com/lodgehq/lodge/node"
+)
+
+func newServe(a *app) *cobra.Command {
+	var check bool
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Deliver what is accepted, until told to stop",
+		Long: `Deliver what pushes with --wait 0, or pushes that were interrupted, have left in the store, to
+the targets of the configuration. Several of them, and pushes beside them, share the work
+of one store: each delivery has one worker at a time, and what a worker leaves behind when
+it dies is taken up when its lease ends.
+
+Ctrl-C or SIGTERM ends it once what is under way has had a moment to finish; a second one
+ends it at once. Nothing is lost either way.`,
+		Example: `  lodge serve --config /etc/lodge/lodge.yaml
+  lodge serve --check`,
+		Args: takes(0, 0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), check) },
+	}
+	cmd.Flags().BoolVar(&check, "check", false, "check configuration and store, name the targets, and end")
+	return cmd
+}
+
+func (a *app) serve(ctx context.Context, check bool) error {
+	c, err := a.config()
+	if err != nil {
+		return err
+	}
+	if len(c.Targets) == 0 {
+		return unreadable(errors.New("the configuration names no targets: nothing could be delivered"))
+	}
+	n, err := node.Open(ctx, c)
+	if err != nil {
+		return unreadable(err)
+	}
+	err = a.serveTargets(ctx, n, c, check)
+	return errors.Join(err, n.Close())
+}
+
+func (a *app) serveTargets(ctx context.Context, n *node.Node, c node.Config, check bool) error {
+	for _, name := range slices.Sorted(maps.Keys(c.Targets)) {
+		kind, address := "log", ""
+		if t := c.Targets[name]; t.Log != nil {
+			address = t.Log.URL
+		} else {
+			kind, address = "repository", t.OCI.Repository
+		}
+		if err := a.print("target %s: %s %s\n", clean(name), kind, clean(address)); err != nil {
+			return err
+		}
+	}
+	if check {
+		return nil
+	}
+	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // so the second signal ends the process at once
+	if err := a.print("serving %s\n", clean(c.Store)); err != nil {
+		return err
+	}
+	if err := n.Run(ctx); err != nil {
+		return fmt.Errorf("delivering: %w", err)
+	}
+	return nil
+}
