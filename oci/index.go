@@ -86,6 +86,11 @@ func (x *index) add(ctx context.Context, desc ocispec.Descriptor) error {
 
 // write adds the batch to the index as it is now.
 func (x *index) write(ctx context.Context, batch []ocispec.Descriptor) error {
+	release, err := x.repo.lock(ctx, x.repo.Address()+"@"+x.subject.String())
+	if err != nil {
+		return lodge.Errorf(lodge.ClassRetry, "index-busy", "another process writes the referrers index of %s: %w", x.subject, err)
+	}
+	defer release()
 	page, err := x.read(ctx)
 	if err != nil {
 		return err

@@ -39,6 +39,11 @@ type Options struct {
 	Transport http.RoundTripper // nil: one with time limits on dialling, TLS and response headers
 	Settle    time.Duration     // how long other writers of a referrers index get before it is read again; 0: 500 ms
 	UserAgent string            // empty: lodge
+
+	// Lock keeps other processes out while a referrers index is written, which no registry
+	// does; the name is the index's. Without it only this Repository's own writers take turns.
+	// A lock that is lost early costs another round of writing, not an attestation.
+	Lock func(ctx context.Context, name string) (release func(), err error)
 }
 
 // Repository is one repository of a registry. It is safe for concurrent use. Its errors are
@@ -46,6 +51,7 @@ type Options struct {
 type Repository struct {
 	remote *remote.Repository
 	settle time.Duration
+	lock   func(ctx context.Context, name string) (release func(), err error)
 	api    atomic.Int32 // whether the registry lists referrers itself: apiUnknown, apiThere, apiAbsent
 
 	mu       sync.Mutex
@@ -91,9 +97,14 @@ func New(repository string, o Options) (*Repository, error) {
 	if err := r.SetReferrersCapability(true); err != nil {
 		return nil, err
 	}
+	lock := o.Lock
+	if lock == nil {
+		lock = func(context.Context, string) (func(), error) { return func() {}, nil }
+	}
 	return &Repository{
 		remote:   r,
 		settle:   settle,
+		lock:     lock,
 		subjects: make(map[lodge.Digest]ocispec.Descriptor),
 		indexes:  make(map[lodge.Digest]*index),
 	}, nil

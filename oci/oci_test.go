@@ -382,3 +382,49 @@ func TestSendRefusesStalePlan(t *testing.T) {
 		t.Errorf("error %v, writes %q", err, s.writes())
 	}
 }
+
+// TestLock: with a lock between them, the writers of one index take turns, and one that
+// does not get it says that nothing was written to the index.
+func TestLock(t *testing.T) {
+	s := newServer(t, false)
+	turn := make(chan struct{}, 1)
+	var inside, most atomic.Int32
+	lock := func(ctx context.Context, name string) (func(), error) {
+		if !strings.HasSuffix(name, "@"+s.image.String()) || !strings.HasPrefix(name, "oci://") {
+			t.Errorf("locked %q", name)
+		}
+		select {
+		case turn <- struct{}{}:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		most.Store(max(most.Load(), inside.Add(1)))
+		return func() { inside.Add(-1); <-turn }, nil
+	}
+	var wg sync.WaitGroup
+	for p := range 3 {
+		r := s.open(oci.Options{Settle: settle, Lock: lock})
+		for n := range 5 {
+			wg.Go(func() {
+				if _, err := publish(t.Context(), r, s.attestation(p*5+n), s.image); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+	}
+	wg.Wait()
+	if got := s.referrers(); len(got) != 15 || most.Load() != 1 {
+		t.Errorf("%d of 15 referrers, %d writers at once", len(got), most.Load())
+	}
+
+	refused := s.open(oci.Options{Settle: settle, Lock: func(context.Context, string) (func(), error) {
+		return nil, errors.New("somebody else has it")
+	}})
+	_, err := publish(t.Context(), refused, s.attestation(99), s.image)
+	if e := lodge.Classify(err); e == nil || e.Code != "index-busy" || e.Class.Final() {
+		t.Errorf("without the lock: %v", err)
+	}
+	if got := s.referrers(); len(got) != 15 {
+		t.Errorf("%d referrers, want 15", len(got))
+	}
+}
