@@ -112,7 +112,7 @@ func LoadConfig(path string) (Config, error) {
 	}
 	if len(bytes.TrimSpace(raw)) > 0 {
 		if err := yaml.UnmarshalWithOptions(raw, &c, yaml.Strict()); err != nil {
-			return c, fmt.Errorf("configuration %s: %s", path, strings.TrimSpace(yaml.FormatError(err, false, true)))
+			return c, fmt.Errorf("configuration %s: %s", path, strings.TrimSpace(yaml.FormatError(err, false, false)))
 		}
 	}
 	c.folder = filepath.Dir(path)

@@ -1,0 +1,79 @@
+package node_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lodgehq/lodge/node"
+)
+
+func load(t *testing.T, text string) (node.Config, error) {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "lodge.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return node.LoadConfig(path)
+}
+
+func TestLoadConfig(t *testing.T) {
+	c, err := load(t, `
+store: sqlite:/var/lib/lodge/lodge.db
+signers: [{key: release.pub}, {identity: me@example.com, issuer: https://issuer.example}]
+trustedRoot: root.json
+cache: {ttl: 12h, entries: 10}
+targets:
+  rekor:  {log: {url: https://rekor.example, readURL: https://tiles.example, key: rekor.pub, origin: rekor.example,
+           shards: [{url: https://next.example, key: next.pub}]}, concurrency: 7, rate: 2.5, settle: 3s, deadline: 48h}
+  images: {oci: {repository: registry.example/app}, requires: [rekor]}
+deliver: [rekor, images]
+`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rekor := c.Targets["rekor"]
+	if rekor.Log.ReadURL != "https://tiles.example" || time.Duration(rekor.Settle) != 3*time.Second ||
+		time.Duration(rekor.Deadline) != 48*time.Hour || rekor.Rate != 2.5 || rekor.Concurrency != 7 || rekor.Log.Shards[0].Key != "next.pub" {
+		t.Errorf("rekor: %+v", rekor)
+	}
+	if c.Targets["images"].Requires[0] != "rekor" || time.Duration(c.Cache.TTL) != 12*time.Hour || c.Signers[1].Issuer != "https://issuer.example" {
+		t.Errorf("config: %+v", c)
+	}
+	if _, err := load(t, "\n"); err != nil {
+		t.Errorf("an empty configuration: %v", err)
+	}
+}
+
+func TestLoadConfigRefuses(t *testing.T) {
+	for want, text := range map[string]string{
+		`unknown field "targts"`:             "targts: {}",
+		"want either log or oci":             "targets: {a: {}}",
+		"url is missing":                     "targets: {a: {log: {key: x}}}",
+		"repository is missing":              "targets: {a: {oci: {}}}",
+		"a log requires nothing":             "targets: {a: {log: {url: https://x}, requires: [a]}}",
+		`there is no log "b"`:                "targets: {a: {oci: {repository: x/y}, requires: [b]}}",
+		`there is no target "b"`:             "deliver: [b]",
+		"want a key, or an identity":         "signers: [{key: a, identity: b, issuer: c}]",
+		"want sqlite:PATH":                   "store: mysql:x",
+		"want a time above 0":                "cache: {ttl: -1s}",
+		"invalid duration":                   "cache: {ttl: soon}",
+		"not found":                          "targets: [1, 2",
+		"over 1048576 bytes":                 "# " + strings.Repeat("x", 1<<20),
+		"requires: there is no log \"self\"": "targets: {self: {oci: {repository: x/y}, requires: [self]}}",
+	} {
+		_, err := load(t, text)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60s: error %v, want one with %q", text, err, want)
+			continue
+		}
+		if !strings.HasPrefix(err.Error(), "configuration ") || strings.Contains(err.Error(), "\n") {
+			t.Errorf("%.60s: want one line that begins with the file, got %q", text, err)
+		}
+	}
+	if _, err := node.LoadConfig(filepath.Join(t.TempDir(), "none.yaml")); err == nil {
+		t.Error("a file that is not there was read")
+	}
+}
