@@ -431,3 +431,39 @@ func TestLock(t *testing.T) {
 		t.Errorf("%d referrers, want 15", len(got))
 	}
 }
+
+// TestRelist: another writer drops one of ours from the index later on, and leaves its own.
+func TestRelist(t *testing.T) {
+	for _, api := range []bool{false, true} {
+		s := newServer(t, api)
+		r := s.open(oci.Options{Settle: settle})
+		var ours []lodge.Digest
+		for n := range 3 {
+			receipt, err := publish(t.Context(), r, s.attestation(n), s.image)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ours = append(ours, receipt.Digest)
+		}
+		if lost, err := r.Relist(t.Context(), s.image, ours); err != nil || len(lost) > 0 {
+			t.Errorf("api %v: with nothing lost, relisted %v, %v", api, lost, err)
+		}
+		if api {
+			continue
+		}
+		theirs, err := publish(t.Context(), r, s.attestation(99), s.image)
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.put("manifests/sha256-"+s.image.Hex(), "application/vnd.oci.image.index.v1+json", fmt.Appendf(nil,
+			`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":%q,"size":7}]}`,
+			theirs.Digest))
+		lost, err := r.Relist(t.Context(), s.image, ours)
+		if err != nil || !slices.Equal(lost, ours) {
+			t.Errorf("relisted %v, %v, want %v", lost, err, ours)
+		}
+		if got := s.referrers(); len(got) != 4 || !slices.Contains(got, theirs.Digest.String()) {
+			t.Errorf("afterwards listed: %v", got)
+		}
+	}
+}

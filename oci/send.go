@@ -79,6 +79,31 @@ func (r *Repository) Adopt(ctx context.Context, subject, manifest lodge.Digest) 
 	return r.receipt(subject, manifest), nil
 }
 
+// Relist lists those of the manifests again that are attached to the subject and are not
+// listed any more, and returns them: on a registry without the Referrers API anybody's
+// write can drop them from the index, and its garbage collection would then delete them.
+// Where the registry lists referrers itself there is nothing to mend.
+func (r *Repository) Relist(ctx context.Context, subject lodge.Digest, manifests []lodge.Digest) (lost []lodge.Digest, err error) {
+	list, err := r.referrers(ctx, subject)
+	if err != nil || r.api.Load() == apiThere {
+		return nil, err
+	}
+	listed := make(map[string]bool, len(list))
+	for _, d := range list {
+		listed[d.Digest.String()] = true
+	}
+	for _, m := range manifests {
+		if listed[m.String()] {
+			continue
+		}
+		if _, err := r.Adopt(ctx, subject, m); err != nil {
+			return lost, err
+		}
+		lost = append(lost, m)
+	}
+	return lost, nil
+}
+
 func (r *Repository) receipt(subject, manifest lodge.Digest) lodge.OCIReceipt {
 	return lodge.OCIReceipt{Reference: r.String() + "@" + manifest.String(), Digest: manifest, Subject: subject}
 }
