@@ -100,7 +100,7 @@ func Batch(t *testing.T, s *Site, n int) {
 // Interrupt ends lodge in the middle of a batch: as Ctrl-C does, and as a crash does. Each
 // time the log has taken a third, has taken a third without lodge knowing, and has not seen
 // the rest.
-func Interrupt(t *testing.T, s *Site) {
+func Interrupt(t *testing.T, start func(t *testing.T) *Site) {
 	const third = 100
 	for _, c := range []struct {
 		name   string
@@ -111,8 +111,8 @@ func Interrupt(t *testing.T, s *Site) {
 		{"SIGKILL", syscall.SIGKILL, -1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := s.beside(t)
-			before := s.Log.Size()
+			t.Parallel()
+			s := start(t)
 			m := s.machine()
 			file := s.batch(3 * third)
 			arrived := s.Front.On(s.submissions(), third, func(w http.ResponseWriter, r *http.Request, next http.Handler) { next.ServeHTTP(w, r) })
@@ -120,7 +120,7 @@ func Interrupt(t *testing.T, s *Site) {
 			s.Front.On(s.submissions(), -1, servers.Delay(time.Hour))
 
 			r := m.interrupted(c.signal, func() error {
-				if size := s.Log.Size() - before; size < 2*third || arrived.Hits() < third {
+				if size := s.Log.Size(); size < 2*third || arrived.Hits() < third {
 					return fmt.Errorf("%d entries", size)
 				}
 				if n := len(s.answered()); n < third {
@@ -131,14 +131,14 @@ func Interrupt(t *testing.T, s *Site) {
 			if r.Code != c.exit {
 				t.Errorf("exit status %d, want %d\n%s", r.Code, c.exit, r.Stderr)
 			}
-			s.wantSize(before + 2*third)
+			s.wantSize(2 * third)
 			s.Front.Clear()
 
 			found, r := m.run(nil, file, "--key", s.Signer.Public, "--wait", "3m")
 			if r.Code != 0 || len(found) != 3*third {
 				t.Fatalf("the next run: exit status %d, %d lines\n%s", r.Code, len(found), r.Stderr)
 			}
-			s.wantSize(before + 3*third)
+			s.wantSize(3 * third)
 			var indexes []int64
 			for _, d := range found {
 				indexes = append(indexes, d.Receipt.Log.LogIndex)

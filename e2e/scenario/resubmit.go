@@ -96,7 +96,9 @@ func FreshStoreAdopts(t *testing.T, s *Site) {
 			if first[0].Duplicate || first[1].Duplicate {
 				t.Errorf("the first push: %+v", first)
 			}
-			written := func() int { return s.Door.Count(func(method, _ string) bool { return method != "GET" && method != "HEAD" }) }
+			written := func() int {
+				return s.Door.Count(func(method, _ string) bool { return method != "GET" && method != "HEAD" })
+			}
 			sent, wrote := s.sent(), written()
 			for name, file := range map[string]string{
 				"the same envelope":        file,

@@ -112,14 +112,24 @@ func (l Login) required(next http.Handler) http.Handler {
 // content gives the same digest.
 func (r *Registry) PushImage(repository, tag, content string) string {
 	r.t.Helper()
-	image, err := mutate.AppendLayers(empty.Image, static.NewLayer([]byte(content), types.OCILayer))
-	must(r.t, err, "making an image")
-	image = mutate.MediaType(mutate.ConfigMediaType(image, types.OCIConfigJSON), types.OCIManifestSchema1)
 	to := r.repository(repository).Tag(tag)
-	must(r.t, remote.Write(to, image, r.options()...), "pushing %s", to)
-	digest, err := image.Digest()
-	must(r.t, err, "computing an image's digest")
+	must(r.t, remote.Write(to, image(r.t, content), r.options()...), "pushing %s", to)
+	return ImageDigest(r.t, content)
+}
+
+// ImageDigest returns the digest of the image that PushImage makes of content.
+func ImageDigest(t TB, content string) string {
+	t.Helper()
+	digest, err := image(t, content).Digest()
+	must(t, err, "computing an image's digest")
 	return digest.String()
+}
+
+func image(t TB, content string) v1.Image {
+	t.Helper()
+	image, err := mutate.AppendLayers(empty.Image, static.NewLayer([]byte(content), types.OCILayer))
+	must(t, err, "making an image")
+	return mutate.MediaType(mutate.ConfigMediaType(image, types.OCIConfigJSON), types.OCIManifestSchema1)
 }
 
 // Referrers lists what refers to an image, by the Referrers API or, where the registry has
