@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"path"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/lodgehq/lodge"
@@ -58,8 +59,10 @@ type signatureV1 struct {
 
 // V1 is a client of a Rekor v1 log with all its shards. It is safe for concurrent use.
 type V1 struct {
-	o    Options
-	conn conn
+	o     Options
+	conn  conn
+	heads *rounds
+	met   atomic.Bool // its head has been seen, signed with one of the keys
 }
 
 // NewV1 returns a client of the log at o.URL. It connects to nothing.
@@ -71,7 +74,9 @@ func NewV1(o Options) (*V1, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &V1{o: o, conn: c}, nil
+	v1 := &V1{o: o, conn: c}
+	v1.heads = &rounds{run: v1.head}
+	return v1, nil
 }
 
 // LogID returns the id in hex of the shard that is written to.

@@ -41,7 +41,61 @@ func (c *V1) Find(ctx context.Context, att *bundle.Attestation, intent lodge.Int
 	if !errors.Is(err, lodge.ErrNotFound) {
 		return Found{}, readFailure(err)
 	}
-	return c.search(ctx, att)
+	found, err := c.search(ctx, att)
+	if err == nil && found.Entry == nil {
+		err = c.meet(ctx)
+	}
+	if err != nil {
+		return Found{}, readFailure(err)
+	}
+	return found, nil
+}
+
+// meet makes sure, once for a client, that the log signs with one of the keys given: what is
+// absent from it is sent next, and only to the log that was meant.
+func (c *V1) meet(ctx context.Context) error {
+	if c.met.Load() {
+		return nil
+	}
+	_, err := c.heads.join(ctx)
+	return err
+}
+
+// head fetches the newest checkpoint of the shard that is written to.
+func (c *V1) head(ctx context.Context) (tlog.Checkpoint, error) {
+	a := c.conn.get(ctx, "/api/v1/log", maxAnswer)
+	if a.Err != nil || a.Status != http.StatusOK {
+		return tlog.Checkpoint{}, readError(a)
+	}
+	var said struct {
+		Head string `json:"signedTreeHead"`
+	}
+	err := json.Unmarshal(a.Body, &said)
+	if err == nil {
+		var head tlog.Checkpoint
+		if head, err = c.open(said.Head); err == nil {
+			c.met.Store(true)
+			return head, nil
+		}
+	}
+	if errors.Is(err, lodge.ErrSignature) {
+		return tlog.Checkpoint{}, distrust(err)
+	}
+	return tlog.Checkpoint{}, lodge.Errorf(lodge.ClassRetry, "checkpoint-malformed", "%s/api/v1/log: %w", c.o.URL, err)
+}
+
+// open returns a checkpoint that one of the keys has signed, else the error of the first key.
+func (c *V1) open(signed string) (head tlog.Checkpoint, err error) {
+	for i, key := range c.o.Keys {
+		opened, refused := key.Open([]byte(signed))
+		if refused == nil {
+			return opened, nil
+		}
+		if i == 0 {
+			err = refused
+		}
+	}
+	return head, err
 }
 
 // byLeaf returns the entry with that leaf, verified, from whichever shard has it. The error
