@@ -7,6 +7,8 @@ replace github.com/lodgehq/lodge => ../
 require (
 	github.com/go-sql-driver/mysql v1.10.1
 	github.com/google/go-containerregistry v0.22.0
+	github.com/lodgehq/lodge v0.0.0-00010101000000-000000000000
+	github.com/sigstore/sigstore-go v1.3.0
 	golang.org/x/crypto v0.58.0
 )
 
@@ -109,13 +111,11 @@ require (
 	github.com/docker/cli v29.7.2+incompatible // indirect
 	github.com/docker/docker-credential-helpers v0.9.3 // indirect
 	github.com/klauspost/compress v1.20.1 // indirect
-	github.com/lodgehq/lodge v0.0.0-00010101000000-000000000000
 	github.com/opencontainers/go-digest v1.0.0 // indirect
 	github.com/opencontainers/image-spec v1.1.1 // indirect
-	github.com/sigstore/sigstore-go v1.3.0
 	github.com/sirupsen/logrus v1.9.4 // indirect
 	golang.org/x/sync v0.24.0 // indirect
 	golang.org/x/sys v0.49.0 // indirect
 	gotest.tools/v3 v3.5.2 // indirect
-	modernc.org/sqlite v1.61.1
+	modernc.org/sqlite v1.61.1 // indirect
 )

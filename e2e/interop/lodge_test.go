@@ -23,3 +23,10 @@ func TestArtifactPushed(t *testing.T)            { scenario.ArtifactPushed(t, si
 func TestRepushNoDuplicate(t *testing.T)         { scenario.RepushNoDuplicate(t, site(t)) }
 func TestReceiptCacheAvoidsNetwork(t *testing.T) { scenario.ReceiptCacheAvoidsNetwork(t, site(t)) }
 func TestBadLog(t *testing.T)                    { scenario.BadLog(t, site) }
+
+func TestCosignVerifies(t *testing.T) {
+	t.Run("v1", func(t *testing.T) { scenario.CosignVerifies(t, site(t)) })
+	t.Run("v2", func(t *testing.T) {
+		scenario.CosignVerifies(t, scenario.NewSite(t, servers.StartRekorV2(t, servers.RekorV2Config{})))
+	})
+}

@@ -131,6 +131,10 @@ func Interrupt(t *testing.T, start func(t *testing.T) *Site) {
 			if r.Code != c.exit {
 				t.Errorf("exit status %d, want %d\n%s", r.Code, c.exit, r.Stderr)
 			}
+			if c.exit == 3 {
+				s.wantOneLine(r.Stderr, "interrupted: finishing what is under way")
+				s.wantOneLine(r.Stderr, fmt.Sprintf("%d of %d not delivered yet, and safe in", 2*third, 3*third))
+			}
 			s.wantSize(2 * third)
 			s.Front.Clear()
 

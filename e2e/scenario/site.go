@@ -22,6 +22,7 @@ import (
 type Log interface {
 	Version() int
 	Trust() (key, origin string)
+	CosignFlag() string
 	Front() *servers.Proxy // a new one each time
 	Size() int64
 	Bodies() [][]byte

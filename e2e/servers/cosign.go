@@ -21,6 +21,13 @@ func NewCosign(t TB) *Cosign {
 	return &Cosign{Path: install(t, CosignCLI), Home: t.TempDir(), t: t}
 }
 
+// For returns the same cosign, with the same home, as a subtest uses it.
+func (c *Cosign) For(t TB) *Cosign {
+	same := *c
+	same.t = t
+	return &same
+}
+
 // Run runs cosign with args.
 func (c *Cosign) Run(args ...string) Result {
 	c.t.Helper()
