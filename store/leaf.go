@@ -11,8 +11,7 @@ import (
 // LeafRange says for which leaves of a log the local index is complete: [from, size).
 // Both are 0 for a log that was never indexed.
 func (s *Store) LeafRange(ctx context.Context, logID string) (from, size int64, err error) {
-	err = s.reads.QueryRowContext(ctx, `SELECT first, size FROM leaf_range WHERE log = ?`, logID).Scan(&from, &size)
-	ignoreNoRows(&err)
+	_, err = s.row(ctx, `SELECT first, size FROM leaf_range WHERE log = ?`, []any{logID}, &from, &size)
 	return from, size, err
 }
 
@@ -20,15 +19,15 @@ func (s *Store) LeafRange(ctx context.Context, logID string) (from, size int64, 
 // index ends, else the answer is lodge.ErrStale: another worker has added them. The
 // first call for a log says from where on its index is complete.
 func (s *Store) AddLeaves(ctx context.Context, logID string, at int64, hashes []lodge.Digest) error {
-	return s.writer.do(ctx, func(t *tx) error {
+	return s.do(ctx, &operation{key: logID, run: func(t *tx) error {
 		var id, size int64
-		found, err := t.get(`SELECT id, size FROM leaf_range WHERE log = ?`, []any{logID}, &id, &size)
+		found, err := t.get(`SELECT id, size FROM leaf_range WHERE log = ?{lock}`, []any{logID}, &id, &size)
 		if err != nil {
 			return err
 		}
 		if !found {
 			size = at
-			if _, err := t.get(`INSERT INTO leaf_range (log, first, size) VALUES (?, ?, ?) RETURNING id`, []any{logID, at, at}, &id); err != nil {
+			if _, err := t.write(`INSERT INTO leaf_range (log, first, size) VALUES (?, ?, ?) RETURNING id`, []any{logID, at, at}, &id); err != nil {
 				return err
 			}
 		}
@@ -42,13 +41,13 @@ func (s *Store) AddLeaves(ctx context.Context, logID string, at int64, hashes []
 		}
 		_, err = t.exec(`UPDATE leaf_range SET size = ? WHERE id = ?`, at+int64(len(hashes)), id)
 		return err
-	})
+	}})
 }
 
 // FindLeaf returns the indexes of the leaves of a log that have this hash.
 func (s *Store) FindLeaf(ctx context.Context, logID string, hash lodge.Digest) (indexes []int64, err error) {
-	err = each(s.reads.QueryContext(ctx, `SELECT l.idx FROM leaf l JOIN leaf_range r ON r.id = l.log
-		WHERE r.log = ? AND l.hash = ? ORDER BY l.idx`, logID, hash[:]))(func(rows *sql.Rows) error {
+	err = s.query(ctx, `SELECT l.idx FROM leaf l JOIN leaf_range r ON r.id = l.log
+		WHERE r.log = ? AND l.hash = ? ORDER BY l.idx`, []any{logID, hash[:]}, func(rows *sql.Rows) error {
 		var index int64
 		err := rows.Scan(&index)
 		indexes = append(indexes, index)

@@ -1,114 +1,120 @@
 // Package store keeps envelopes, deliveries, their history, events and the local leaf
-// index in one SQLite file, durably: what a method has returned without an error
-// survives kill -9 and a power cut (synchronous=FULL, WAL).
+// index in a SQLite file or a PostgreSQL database, durably: what a method has returned
+// without an error survives kill -9 and a power cut.
 //
-// Every transition of a delivery is one compare-and-swap here, which writes the history
-// row and the events of that transition in the same transaction (promise 7).
+// The delivery row is the queue. Every transition of a delivery is one compare-and-swap
+// here, which writes the history row and the events of that transaction with it
+// (promise 7). One set of queries serves both databases; type dialect is all that differs.
 //
-// It may import the root package and database libraries. Methods are safe for
-// concurrent use, also by several processes on one file.
+// Due times and leases are kept by the database's clock, which all replicas share (on
+// SQLite it is this machine's). A time that a caller gives counts as a distance from the
+// now that comes with it, so callers' clocks need not agree.
+//
+// The package may import the root package and database libraries. Methods are safe for
+// concurrent use, also by several processes on one database.
 package store
 
 import (
 	"context"
 	"database/sql"
-	"embed"
 	"errors"
 	"fmt"
-	"io/fs"
-	"net/url"
-	"os"
-	"path/filepath"
-	"time"
-
-	"github.com/pressly/goose/v3"
-	"github.com/pressly/goose/v3/database"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"strings"
+	"sync"
 )
-
-// busyWait is how long one process waits for another's transaction on the same file.
-const busyWait = 20 * time.Second
-
-//go:embed migrations/*.sql
-var migrations embed.FS
 
 // Store is an open database.
 type Store struct {
-	db     *sql.DB
-	writer *writer
-	reads  *sql.DB // query-only connections
+	name    string // for people, without a password
+	dialect *dialect
+	db      *sql.DB // for writes
+	reads   *sql.DB // may be db
+	writer  *writer
+	queries *sync.Map // string -> *sql.Stmt, prepared on reads
+	fence   fence     // see Under
 }
 
-// Open opens the SQLite file at path, creates it with its folder where it is missing,
-// and brings its schema up to date.
-func Open(ctx context.Context, path string) (*Store, error) {
-	s, err := open(ctx, path)
-	if err != nil {
-		return nil, fmt.Errorf("store %s: %w", path, err)
+// Open opens the database at address, sqlite:PATH (or PATH alone) or postgres://…, and
+// brings its schema up to date; several may do so at once. A SQLite file is created with
+// its folder where it is missing.
+func Open(ctx context.Context, address string) (*Store, error) {
+	open := openSQLite
+	if strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://") {
+		open = openPostgres
 	}
+	s := &Store{queries: &sync.Map{}}
+	if err := open(ctx, s, address); err != nil {
+		return nil, errors.Join(fmt.Errorf("store %s: %w", s.name, err), s.Close())
+	}
+	s.writer = newWriter(s)
 	return s, nil
-}
-
-func open(ctx context.Context, path string) (_ *Store, err error) {
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, err
-	}
-	db, err := sql.Open("sqlite", dsn(path, "_txlock=immediate", "_pragma=journal_mode(WAL)",
-		"_pragma=synchronous(FULL)", "_pragma=foreign_keys(1)"))
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, db.Close())
-		}
-	}()
-	if err := migrate(ctx, db); err != nil {
-		return nil, err
-	}
-	conn, err := db.Conn(ctx)
-	if err != nil {
-		return nil, err
-	}
-	reads, err := sql.Open("sqlite", dsn(path, "_pragma=query_only(1)"))
-	if err != nil {
-		return nil, err
-	}
-	reads.SetMaxOpenConns(4)
-	reads.SetMaxIdleConns(4)
-	return &Store{db: db, reads: reads, writer: newWriter(conn)}, nil
 }
 
 // Close closes the database. No other method may be running.
 func (s *Store) Close() error {
-	return errors.Join(s.reads.Close(), s.writer.conn.Close(), s.db.Close())
+	var errs []error
+	s.queries.Range(func(_, st any) bool {
+		errs = append(errs, st.(*sql.Stmt).Close()) //nolint:forcetypeassert,errcheck // only statements are kept
+		return true
+	})
+	if s.writer != nil {
+		s.writer.close()
+	}
+	if s.reads != nil && s.reads != s.db {
+		errs = append(errs, s.reads.Close())
+	}
+	if s.db != nil {
+		errs = append(errs, s.db.Close())
+	}
+	return errors.Join(errs...)
 }
 
-func dsn(path string, options ...string) string {
-	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}
-	u.RawQuery = fmt.Sprintf("_pragma=busy_timeout(%d)", busyWait.Milliseconds())
-	for _, option := range options {
-		u.RawQuery += "&" + option
+// fault says which store failed.
+func (s *Store) fault(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) {
+		return err
 	}
-	return u.String()
+	return fmt.Errorf("store %s: %w", s.name, err)
 }
 
-func migrate(ctx context.Context, db *sql.DB) error {
-	files, err := fs.Sub(migrations, "migrations")
+// query reads rows outside of any transaction.
+func (s *Store) query(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) error {
+	st, ok := s.queries.Load(query)
+	if !ok {
+		prepared, err := s.reads.PrepareContext(ctx, s.dialect.sql(query))
+		if err != nil {
+			return s.fault(err)
+		}
+		if st, ok = s.queries.LoadOrStore(query, prepared); ok {
+			_ = prepared.Close() // another caller was faster
+		}
+	}
+	rows, err := st.(*sql.Stmt).QueryContext(ctx, args...) //nolint:forcetypeassert,errcheck // only statements are kept
+	return s.fault(each(rows, err, scan))
+}
+
+// row reads the first row into dest; found is false where there is none.
+func (s *Store) row(ctx context.Context, query string, args []any, dest ...any) (found bool, err error) {
+	err = s.query(ctx, query, args, func(rows *sql.Rows) error {
+		if found {
+			return nil
+		}
+		found = true
+		return rows.Scan(dest...)
+	})
+	return found, err
+}
+
+// each hands every row to scan and closes them.
+func each(rows *sql.Rows, err error, scan func(*sql.Rows) error) error {
 	if err != nil {
 		return err
 	}
-	provider, err := goose.NewProvider(database.DialectSQLite3, db, files)
-	if err != nil {
-		return err
+	defer rows.Close()
+	for rows.Next() {
+		if err := scan(rows); err != nil {
+			return err
+		}
 	}
-	current, target, err := provider.GetVersions(ctx)
-	if err != nil {
-		return err
-	}
-	if current > target {
-		return fmt.Errorf("its schema %d is of a newer lodge (this one knows %d): use that one, or another --state", current, target)
-	}
-	_, err = provider.Up(ctx)
-	return err
+	return rows.Err()
 }

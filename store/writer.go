@@ -1,208 +1,160 @@
 package store
 
 import (
+	"cmp"
 	"context"
-	"database/sql"
 	"errors"
-	"fmt"
+	"runtime"
+	"slices"
 	"sync"
 )
 
-// maxBatch bounds how many operations share one transaction, and so one fsync.
-const maxBatch = 512
+const (
+	maxBatch = 512 // operations that share one transaction, and so one fsync
+	maxRaces = 10  // that one operation may lose before it fails
+)
 
-// writer commits operations in groups: whoever finds the connection free takes all
-// operations that wait and runs them in one transaction, each in a savepoint of its own,
-// so that one operation's failure is its own. It needs no goroutine of its own.
+// writer commits operations in groups. An operation that finds a connection free leads: it
+// takes all operations that wait and runs them in one transaction, then hands the
+// connection to the first that came meanwhile. That needs no goroutine of its own.
+//
+// Operations share their fate only where all is well: when one of them fails after it
+// has written something, the transaction is undone and each runs again by itself.
 type writer struct {
-	conn *sql.Conn
-	turn chan struct{} // holds a token while nobody commits
+	store    *Store
+	sessions []*session // fixed
 
-	mu    sync.Mutex
-	queue []*operation // guarded by mu
-
-	stmts map[string]*sql.Stmt // used by the holder of the turn
+	mu      sync.Mutex
+	queue   []*operation // guarded by mu
+	free    []*session   // guarded by mu
+	elected bool         // guarded by mu; the first of the queue leads and has not taken its batch yet
 }
 
+// operation is a part of a transaction.
 type operation struct {
-	run  func(*tx) error // may run twice: it resets what it captures
-	done chan struct{}   // closed once err is set
-	err  error
+	key   string          // of what it locks: a batch goes through its operations in this order
+	alone bool            // it locks what has other keys too, so it shares no transaction where there are several at a time
+	run   func(*tx) error // may run more than once: it resets what it captures
+	wake  chan *session   // gets a session to lead with, or nil once err is set
+	err   error
 }
 
-func newWriter(conn *sql.Conn) *writer {
-	w := &writer{conn: conn, turn: make(chan struct{}, 1), stmts: map[string]*sql.Stmt{}}
-	w.turn <- struct{}{}
+func newWriter(s *Store) *writer {
+	w := &writer{store: s}
+	for range s.dialect.writers {
+		w.sessions = append(w.sessions, &session{store: s})
+	}
+	w.free = slices.Clone(w.sessions)
 	return w
 }
 
+func (w *writer) close() {
+	for _, s := range w.sessions {
+		s.drop()
+	}
+}
+
 // do runs op in a transaction and returns once that is durable. An error says that
-// nothing of op was kept, except ctx.Err(): then it was never begun.
-func (w *writer) do(ctx context.Context, run func(*tx) error) error {
-	op := &operation{run: run, done: make(chan struct{})}
+// nothing was kept, except where the connection is lost over a COMMIT: then it may have
+// been made all the same. After ctx.Err() nothing was begun.
+func (w *writer) do(ctx context.Context, op *operation) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	op.wake = make(chan *session, 1)
 	w.mu.Lock()
 	w.queue = append(w.queue, op)
+	w.elect()
 	w.mu.Unlock()
-	for {
-		select {
-		case <-op.done:
-			return op.err
-		case <-w.turn:
-			w.commitNext()
-			w.turn <- struct{}{}
-		case <-ctx.Done():
-			if w.withdraw(op) {
-				return ctx.Err()
-			}
-			<-op.done // somebody is committing it right now
-			return op.err
+	var s *session
+	select {
+	case s = <-op.wake:
+	case <-ctx.Done():
+		if w.withdraw(op) {
+			return ctx.Err()
 		}
+		s = <-op.wake // it is being committed right now, or it is to lead
+	}
+	if s != nil {
+		w.lead(s)
+	}
+	return op.err
+}
+
+// elect gives a free session to the first of the queue. The caller holds mu.
+func (w *writer) elect() {
+	if n := len(w.free); n > 0 && len(w.queue) > 0 && !w.elected {
+		w.elected = true
+		w.queue[0].wake <- w.free[n-1]
+		w.free = w.free[:n-1]
 	}
 }
 
 func (w *writer) withdraw(op *operation) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for i, queued := range w.queue {
-		if queued == op {
-			w.queue = append((w.queue)[:i:i], (w.queue)[i+1:]...)
-			return true
-		}
+	i := slices.Index(w.queue, op)
+	if i < 0 || i == 0 && w.elected {
+		return false
 	}
-	return false
+	w.queue = slices.Delete(w.queue, i, i+1)
+	return true
 }
 
-func (w *writer) commitNext() {
-	w.mu.Lock()
-	batch := w.queue
-	w.queue = nil
-	if len(batch) > maxBatch {
-		w.queue = append(w.queue, batch[maxBatch:]...)
-		batch = batch[:maxBatch]
+// lead commits a batch, of which the caller's operation is the first.
+func (w *writer) lead(s *session) {
+	batch := w.take()
+	w.commit(s, slices.SortedStableFunc(slices.Values(batch), func(a, b *operation) int { return cmp.Compare(a.key, b.key) }))
+	for _, op := range batch[1:] {
+		op.wake <- nil
 	}
-	w.mu.Unlock()
-	if len(batch) == 0 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.free = append(w.free, s)
+	w.elect()
+}
+
+// take returns the next batch. Before, it lets those run who are about to add to it: the
+// callers that the last commit has woken.
+func (w *writer) take() []*operation {
+	n := 0
+	w.mu.Lock()
+	for n < len(w.queue) && n < maxBatch {
+		n = len(w.queue)
+		w.mu.Unlock()
+		runtime.Gosched()
+		w.mu.Lock()
+	}
+	defer w.mu.Unlock()
+	n = min(n, maxBatch)
+	if len(w.sessions) > 1 {
+		if next := slices.IndexFunc(w.queue[:n], func(op *operation) bool { return op.alone }); next >= 0 {
+			n = max(next, 1)
+		}
+	}
+	batch := slices.Clone(w.queue[:n])
+	w.queue = slices.Delete(w.queue, 0, n)
+	w.elected = false
+	w.elect()
+	return batch
+}
+
+// commit runs the batch in one transaction; where that fails, each operation in one of
+// its own.
+func (w *writer) commit(s *session, batch []*operation) {
+	err := s.commit(batch)
+	for races := 0; err != nil && len(batch) == 1 && races < maxRaces && w.store.dialect.lost(err); races++ {
+		err = s.commit(batch)
+	}
+	if failed := (*operationError)(nil); errors.As(err, &failed) && len(batch) > 1 {
+		for _, op := range batch {
+			w.commit(s, []*operation{op})
+		}
 		return
 	}
-	if err := w.commit(batch); err != nil {
+	if err != nil {
 		for _, op := range batch {
 			op.err = err
 		}
-	}
-	for _, op := range batch {
-		close(op.done)
-	}
-}
-
-// commit runs the batch in one transaction. It does not end with one caller's context:
-// the others' work is in it too.
-func (w *writer) commit(batch []*operation) error {
-	ctx := context.Background()
-	t := &tx{ctx: ctx, w: w}
-	if _, err := t.exec("BEGIN IMMEDIATE"); err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
-	for _, op := range batch {
-		if op.err = t.savepoint(op.run); op.err != nil && t.broken != nil {
-			break
-		}
-	}
-	err := t.broken
-	if err == nil {
-		_, err = t.exec("COMMIT")
-	}
-	if err != nil {
-		// Where SQLite has already rolled back (disk full), this one has nothing to do.
-		_, _ = w.conn.ExecContext(ctx, "ROLLBACK")
-		return fmt.Errorf("store: %w", err)
-	}
-	return nil
-}
-
-// tx is an operation's view of the running transaction.
-type tx struct {
-	ctx    context.Context
-	w      *writer
-	broken error // why the whole transaction must be given up
-}
-
-func (t *tx) savepoint(run func(*tx) error) (err error) {
-	if _, t.broken = t.exec("SAVEPOINT op"); t.broken != nil {
-		return t.broken
-	}
-	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("store: panic: %v", r)
-		}
-		if err != nil {
-			_, t.broken = t.exec("ROLLBACK TO op")
-		}
-		if t.broken == nil {
-			_, t.broken = t.exec("RELEASE op")
-		}
-	}()
-	return run(t)
-}
-
-// stmt returns query prepared, for the life of the store.
-func (t *tx) stmt(query string) (*sql.Stmt, error) {
-	if st, ok := t.w.stmts[query]; ok {
-		return st, nil
-	}
-	st, err := t.w.conn.PrepareContext(t.ctx, query)
-	if err == nil {
-		t.w.stmts[query] = st
-	}
-	return st, err
-}
-
-// exec runs query and says how many rows it changed.
-func (t *tx) exec(query string, args ...any) (int64, error) {
-	st, err := t.stmt(query)
-	if err != nil {
-		return 0, err
-	}
-	res, err := st.ExecContext(t.ctx, args...)
-	if err != nil {
-		return 0, err
-	}
-	return res.RowsAffected()
-}
-
-// get scans the first row into dest; found is false where there is none.
-func (t *tx) get(query string, args []any, dest ...any) (found bool, err error) {
-	st, err := t.stmt(query)
-	if err != nil {
-		return false, err
-	}
-	err = st.QueryRowContext(t.ctx, args...).Scan(dest...)
-	if errors.Is(err, sql.ErrNoRows) {
-		return false, nil
-	}
-	return err == nil, err
-}
-
-// each scans every row through scan.
-func (t *tx) each(query string, args []any, scan func(*sql.Rows) error) error {
-	st, err := t.stmt(query)
-	if err != nil {
-		return err
-	}
-	return each(st.QueryContext(t.ctx, args...))(scan)
-}
-
-// each hands every row to scan and closes them.
-func each(rows *sql.Rows, err error) func(scan func(*sql.Rows) error) error {
-	return func(scan func(*sql.Rows) error) error {
-		if err != nil {
-			return err
-		}
-		defer rows.Close()
-		for rows.Next() {
-			if err := scan(rows); err != nil {
-				return err
-			}
-		}
-		return rows.Err()
 	}
 }

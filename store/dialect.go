@@ -1,0 +1,93 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"embed"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+)
+
+// dialect is what differs between the two databases. Queries are written with ? for
+// parameters and with these words:
+//
+//	{now}  the database's clock in microseconds
+//	{lock}  keeps the rows that a SELECT found as they are until the transaction ends
+//	{lock d}, {skip d}  the same for table d alone; skip leaves out those that are locked
+type dialect struct {
+	name     string // of its folder of migrations
+	words    *strings.Replacer
+	numbered bool             // parameters are $1, $2, …
+	begin    string           // begins a writing transaction
+	writers  int              // connections that write at the same time
+	lockLog  string           // lets no other transaction write events until this one ends; may be ""
+	timeout  time.Duration    // of a transaction; 0: none
+	lost     func(error) bool // a race against another transaction was lost: run it again
+
+	goose database.Dialect
+}
+
+// sql returns query as the database takes it.
+func (d *dialect) sql(query string) string {
+	query = d.words.Replace(query)
+	if !d.numbered {
+		return query
+	}
+	var b strings.Builder
+	n := 0
+	for _, r := range query {
+		if r != '?' {
+			b.WriteRune(r)
+			continue
+		}
+		n++
+		b.WriteString("$" + strconv.Itoa(n))
+	}
+	return b.String()
+}
+
+//go:embed migrations
+var migrations embed.FS
+
+// migrateTries bounds how often a migration is begun again that another starter has made.
+const migrateTries = 5
+
+// migrate brings the schema up to date. Each migration is one transaction, so of several
+// starters one succeeds and the others find it made.
+func (d *dialect) migrate(ctx context.Context, db *sql.DB, options ...goose.ProviderOption) error {
+	files, err := fs.Sub(migrations, "migrations/"+d.name)
+	if err != nil {
+		return err
+	}
+	provider, err := goose.NewProvider(d.goose, db, files, options...)
+	if err != nil {
+		return err
+	}
+	for range migrateTries {
+		if err = up(ctx, provider); err == nil || ctx.Err() != nil {
+			break
+		}
+	}
+	return err
+}
+
+func up(ctx context.Context, provider *goose.Provider) error {
+	current, target, err := provider.GetVersions(ctx)
+	if err != nil {
+		return err
+	}
+	if current > target {
+		return fmt.Errorf("its schema %d is of a newer lodge (this one knows %d): use that one, or another --state", current, target)
+	}
+	if current == target {
+		return nil
+	}
+	_, err = provider.Up(ctx)
+	return err
+}

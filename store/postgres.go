@@ -1,0 +1,71 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+	"github.com/pressly/goose/v3/database"
+	"github.com/pressly/goose/v3/lock"
+)
+
+// postgresDialect reads the clock as it stands at the beginning of each statement, which
+// leaves {now} usable for an index.
+var postgresDialect = &dialect{
+	name: "postgres",
+	words: strings.NewReplacer("{now}", "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint",
+		"{lock}", " FOR UPDATE", "{lock d}", " FOR UPDATE OF d", "{skip d}", " FOR UPDATE OF d SKIP LOCKED"),
+	numbered: true,
+	begin:    "BEGIN ISOLATION LEVEL READ COMMITTED",
+	writers:  4,
+	lockLog:  `SELECT pg_advisory_xact_lock(7310)`,
+	timeout:  time.Minute,
+	lost:     lostRace,
+	goose:    database.DialectPostgres,
+}
+
+const maxReaders = 8
+
+// settings make a commit durable also where the server's default does not, and end the
+// transaction of a host that has vanished in the middle of it.
+const settings = `SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off';
+	SET idle_in_transaction_session_timeout = '30s';
+	SET application_name = 'lodge'`
+
+func openPostgres(ctx context.Context, s *Store, address string) error {
+	s.dialect = postgresDialect
+	u, err := url.Parse(address)
+	if err != nil {
+		return errors.New("the address is no URL") // the error would show the password
+	}
+	s.name = u.Redacted()
+	config, err := pgx.ParseConfig(address)
+	if err != nil {
+		return err
+	}
+	s.db = stdlib.OpenDB(*config, stdlib.OptionAfterConnect(func(ctx context.Context, conn *pgx.Conn) error {
+		_, err := conn.Exec(ctx, settings)
+		return err
+	}))
+	s.reads = s.db
+	s.db.SetMaxOpenConns(s.dialect.writers + maxReaders)
+	s.db.SetMaxIdleConns(maxReaders)
+	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // seconds, times
+	if err != nil {
+		return err
+	}
+	return s.dialect.migrate(ctx, s.db, goose.WithSessionLocker(locker))
+}
+
+// lostRace tells whether err is a deadlock, or a row that somebody else has just made.
+func lostRace(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && slices.Contains([]string{"40001", "40P01", "23505"}, e.Code)
+}

@@ -1,0 +1,116 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"time"
+
+	"github.com/lodgehq/lodge"
+)
+
+// Retention says how long things are kept; 0 is for ever. Receipts and proofs always are.
+type Retention struct {
+	Payloads time.Duration // envelopes, from acceptance on, once every delivery of theirs is verified
+	Events   time.Duration // the newest event stays, so that sequences go on
+	History  time.Duration // transitions of deliveries that are over
+}
+
+// Pruned counts what Prune has deleted.
+type Pruned struct {
+	Payloads, Events, History int
+}
+
+// pruneBatch is how much goes in one transaction, so that others need not wait for long.
+const pruneBatch = 500
+
+// Prune deletes what is older than r keeps. A sink whose cursor is older than the events
+// that are left has missed some.
+func (s *Store) Prune(ctx context.Context, r Retention, now time.Time) (p Pruned, err error) {
+	for _, part := range []struct {
+		keep  time.Duration
+		n     *int
+		prune func(context.Context, int64, *int) error
+	}{
+		{r.Payloads, &p.Payloads, s.prunePayloads},
+		{r.Events, &p.Events, s.pruneEvents},
+		{r.History, &p.History, s.pruneHistory},
+	} {
+		if part.keep > 0 && err == nil {
+			err = part.prune(ctx, now.Add(-part.keep).UnixMicro(), part.n)
+		}
+	}
+	return p, err
+}
+
+// wanted finds what still needs the payload of an envelope.
+const wanted = ` EXISTS (SELECT 1 FROM delivery w WHERE w.envelope_id = envelope.id AND (w.state <> 'verified' OR w.accepted_at >= ?))`
+
+func (s *Store) prunePayloads(ctx context.Context, before int64, total *int) error {
+	var after int64
+	for {
+		var ids []int64
+		var n int64
+		err := s.do(ctx, &operation{alone: true, run: func(t *tx) error {
+			ids, n = nil, 0
+			// Once they are locked nobody adds a delivery; one that came before is seen by the update.
+			err := t.each(`SELECT id FROM envelope WHERE id > ? AND length(raw) > 0 AND NOT`+wanted+` ORDER BY id LIMIT ?{lock}`,
+				[]any{after, before, pruneBatch}, func(rows *sql.Rows) error {
+					var id int64
+					err := rows.Scan(&id)
+					ids = append(ids, id)
+					return err
+				})
+			for _, id := range ids {
+				if err != nil {
+					break
+				}
+				var changed int64
+				changed, err = t.exec(`UPDATE envelope SET raw = ? WHERE id = ? AND NOT`+wanted, []byte{}, id, before)
+				n += changed
+			}
+			return err
+		}})
+		*total += int(n)
+		if err != nil || len(ids) < pruneBatch {
+			return err
+		}
+		after = ids[len(ids)-1]
+	}
+}
+
+func (s *Store) pruneEvents(ctx context.Context, before int64, total *int) error {
+	var end int64 // the first event that stays
+	found, err := s.row(ctx, `SELECT seq FROM outbox WHERE at >= ? ORDER BY seq LIMIT 1`, []any{before}, &end)
+	if err == nil && !found {
+		end, err = s.LastSequence(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	return s.deleteAll(ctx, total, `DELETE FROM outbox WHERE seq IN (SELECT seq FROM outbox WHERE seq < ? ORDER BY seq LIMIT ?)`, end, pruneBatch)
+}
+
+func (s *Store) pruneHistory(ctx context.Context, before int64, total *int) error {
+	var end int64
+	if _, err := s.row(ctx, `SELECT coalesce((SELECT id FROM history WHERE at >= ? ORDER BY id LIMIT 1), (SELECT max(id) + 1 FROM history), 0)`,
+		[]any{before}, &end); err != nil {
+		return err
+	}
+	return s.deleteAll(ctx, total, `DELETE FROM history WHERE id IN (SELECT h.id FROM history h JOIN delivery d ON d.id = h.delivery_id
+		WHERE h.id < ? AND d.state IN (?, ?) ORDER BY h.id LIMIT ?)`, end, lodge.Verified, lodge.Failed, pruneBatch)
+}
+
+// deleteAll runs query, which deletes a batch, until it finds less than that.
+func (s *Store) deleteAll(ctx context.Context, total *int, query string, args ...any) error {
+	for {
+		var n int64
+		err := s.do(ctx, &operation{alone: true, run: func(t *tx) (err error) {
+			n, err = t.exec(query, args...)
+			return err
+		}})
+		*total += int(n)
+		if err != nil || n < pruneBatch {
+			return err
+		}
+	}
+}

@@ -1,0 +1,75 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pressly/goose/v3/database"
+	"modernc.org/sqlite"
+)
+
+// SQLite has one writer at a time, so nothing needs a lock of its own.
+var sqliteDialect = &dialect{
+	name:    "sqlite",
+	words:   strings.NewReplacer("{now}", "lodge_now()", "{lock}", "", "{lock d}", "", "{skip d}", ""),
+	begin:   "BEGIN IMMEDIATE",
+	writers: 1,
+	lost:    func(error) bool { return false },
+	goose:   database.DialectSQLite3,
+}
+
+const (
+	busyWait   = 20 * time.Second // how long one process waits for another's transaction
+	writeCache = 32 << 20         // bytes of pages: the upper levels of the indexes of millions of rows
+)
+
+// registerClock makes the process's clock known to SQLite: its own can't be controlled in
+// tests.
+var registerClock = sync.OnceValue(func() error {
+	return sqlite.RegisterScalarFunction("lodge_now", 0, func(*sqlite.FunctionContext, []driver.Value) (driver.Value, error) {
+		return time.Now().UnixMicro(), nil
+	})
+})
+
+func openSQLite(ctx context.Context, s *Store, address string) (err error) {
+	path := strings.TrimPrefix(address, "sqlite:")
+	s.name, s.dialect = path, sqliteDialect
+	if err := registerClock(); err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+		return err
+	}
+	// FULL: a commit is on the disk when it returns. WAL: reads go on meanwhile.
+	if s.db, err = sql.Open("sqlite", dsn(path, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)",
+		"_pragma=foreign_keys(1)", fmt.Sprintf("_pragma=cache_size(-%d)", writeCache>>10))); err != nil {
+		return err
+	}
+	s.db.SetMaxIdleConns(0) // one connection writes, and it is the writer's
+	if err := s.dialect.migrate(ctx, s.db); err != nil {
+		return err
+	}
+	if s.reads, err = sql.Open("sqlite", dsn(path, "_pragma=query_only(1)")); err != nil {
+		return err
+	}
+	s.reads.SetMaxOpenConns(4)
+	s.reads.SetMaxIdleConns(4)
+	return nil
+}
+
+func dsn(path string, options ...string) string {
+	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}
+	u.RawQuery = fmt.Sprintf("_pragma=busy_timeout(%d)", busyWait.Milliseconds())
+	for _, option := range options {
+		u.RawQuery += "&" + option
+	}
+	return u.String()
+}
