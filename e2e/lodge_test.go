@@ -1,6 +1,7 @@
 package e2e_test
 
 import (
+	"flag"
 	"os"
 	"testing"
 
@@ -8,7 +9,21 @@ import (
 	"github.com/lodgehq/lodge/e2e/servers"
 )
 
-func TestMain(m *testing.M) { os.Exit(servers.Main(m)) }
+// atATime is how many tests run at a time, unless go test is told otherwise: they wait for
+// servers, and hardly compute.
+const atATime = "8"
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	told := false
+	flag.Visit(func(f *flag.Flag) { told = told || f.Name == "test.parallel" })
+	if !told {
+		if err := flag.Set("test.parallel", atATime); err != nil {
+			panic(err)
+		}
+	}
+	os.Exit(servers.Main(m))
+}
 
 // site is a Rekor v2 log that forgets duplicates, as it does by its default.
 func site(t *testing.T) *scenario.Site {
@@ -16,20 +31,31 @@ func site(t *testing.T) *scenario.Site {
 	return scenario.NewSite(t, servers.StartRekorV2(t, servers.RekorV2Config{Forgetful: true}))
 }
 
-func TestSubmitCreatesEntry(t *testing.T)        { scenario.SubmitCreatesEntry(t, site(t)) }
-func TestResubmitReturnsExisting(t *testing.T)   { scenario.ResubmitReturnsExisting(t, site(t)) }
-func TestFreshStoreAdopts(t *testing.T)          { scenario.FreshStoreAdopts(t, site(t)) }
-func TestTransient503NoDuplicate(t *testing.T)   { scenario.Transient503NoDuplicate(t, site(t)) }
-func TestBatch1000(t *testing.T)                 { scenario.Batch(t, site(t), 1000) }
-func TestInterrupt(t *testing.T)                 { scenario.Interrupt(t, site) }
-func TestArtifactPushed(t *testing.T)            { scenario.ArtifactPushed(t, site(t)) }
-func TestRepushNoDuplicate(t *testing.T)         { scenario.RepushNoDuplicate(t, site(t)) }
-func TestArtifactSurvivesFaults(t *testing.T)    { scenario.ArtifactSurvivesFaults(t, site(t)) }
-func TestReceiptCacheAvoidsNetwork(t *testing.T) { scenario.ReceiptCacheAvoidsNetwork(t, site(t)) }
-func TestBadLog(t *testing.T)                    { scenario.BadLog(t, site) }
-func TestBadRegistry(t *testing.T)               { scenario.BadRegistry(t, site(t)) }
+// on plays a scenario on a site of its own, beside other tests: most of the time is the log's,
+// which answers once a second.
+func on(t *testing.T, scenario func(*testing.T, *scenario.Site)) {
+	t.Helper()
+	t.Parallel()
+	scenario(t, site(t))
+}
+
+func TestSubmitCreatesEntry(t *testing.T)      { on(t, scenario.SubmitCreatesEntry) }
+func TestResubmitReturnsExisting(t *testing.T) { on(t, scenario.ResubmitReturnsExisting) }
+func TestFreshStoreAdopts(t *testing.T)        { on(t, scenario.FreshStoreAdopts) }
+func TestTransient503NoDuplicate(t *testing.T) { on(t, scenario.Transient503NoDuplicate) }
+func TestBatch1000(t *testing.T) {
+	on(t, func(t *testing.T, s *scenario.Site) { scenario.Batch(t, s, 1000) })
+}
+func TestInterrupt(t *testing.T)                 { t.Parallel(); scenario.Interrupt(t, site) }
+func TestArtifactPushed(t *testing.T)            { on(t, scenario.ArtifactPushed) }
+func TestRepushNoDuplicate(t *testing.T)         { on(t, scenario.RepushNoDuplicate) }
+func TestArtifactSurvivesFaults(t *testing.T)    { on(t, scenario.ArtifactSurvivesFaults) }
+func TestReceiptCacheAvoidsNetwork(t *testing.T) { on(t, scenario.ReceiptCacheAvoidsNetwork) }
+func TestBadLog(t *testing.T)                    { t.Parallel(); scenario.BadLog(t, site) }
+func TestBadRegistry(t *testing.T)               { on(t, scenario.BadRegistry) }
 
 func TestKeyIsDeterministic(t *testing.T) {
+	t.Parallel()
 	vectors, err := os.ReadFile("../dsse/testdata/keys.json")
 	if err != nil {
 		t.Fatal(err)

@@ -22,18 +22,22 @@ type badDay struct {
 	quiet bool     // nothing may reach the log
 }
 
+// wait is how long a push waits for what can't come: long enough for a first attempt on a
+// machine that is busy.
+const wait = "3s"
+
 // BadLog pushes to logs with which something is wrong.
 func BadLog(t *testing.T, start func(t *testing.T) *Site) {
 	for _, b := range []badDay{
 		{
-			name: "unreachable", args: []string{"--wait", "1s"}, state: "queued", class: "retry", words: []string{"connection refused"}, quiet: true,
+			name: "unreachable", args: []string{"--wait", wait}, state: "queued", class: "retry", words: []string{"connection refused"}, quiet: true,
 			upset: func(s *Site, m *machine) func() {
 				url := m.logURL("http://127.0.0.1:1")
 				return func() { m.logURL(url) }
 			},
 		},
 		{
-			name: "down", args: []string{"--wait", "1s"}, state: "queued", class: "retry", words: []string{"no whole answer came"}, quiet: true,
+			name: "down", args: []string{"--wait", wait}, state: "queued", class: "retry", words: []string{"no whole answer came"}, quiet: true,
 			upset: func(s *Site, _ *machine) func() {
 				s.Front.On(servers.Requests("", ""), -1, servers.Cut()) // a v2 log's read side is another server
 				s.Log.Stop()
@@ -216,7 +220,7 @@ func BadRegistry(t *testing.T, s *Site) {
 func withoutRegistry(s *Site) {
 	s.Door.On(servers.Requests("", ""), -1, servers.Cut())
 	m := s.machine()
-	found, r := m.exits(3, s.signed(s.statement(1)), "--key", s.Signer.Public, "--wait", "1s")
+	found, r := m.exits(3, s.signed(s.statement(1)), "--key", s.Signer.Public, "--wait", wait)
 	if e := found[0].Error; e == nil || !strings.Contains(e.Message, s.Door.Host) || !strings.Contains(e.Message, "can't be asked") {
 		s.t.Errorf("%+v with error %+v", found[0], e)
 	}
