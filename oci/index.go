@@ -25,7 +25,7 @@ type index struct {
 	subject lodge.Digest
 	users   int // guarded by repo.mu
 
-	writing sync.Mutex // one writer at a time in this process
+	turn chan struct{} // holds a token while nobody in this process writes
 
 	mu      sync.Mutex
 	pending map[digest.Digest]ocispec.Descriptor // to be added by the next writer; guarded by mu
@@ -38,7 +38,8 @@ func (r *Repository) index(subject lodge.Digest) (x *index, release func()) {
 	defer r.mu.Unlock()
 	x = r.indexes[subject]
 	if x == nil {
-		x = &index{repo: r, subject: subject, pending: make(map[digest.Digest]ocispec.Descriptor)}
+		x = &index{repo: r, subject: subject, turn: make(chan struct{}, 1), pending: make(map[digest.Digest]ocispec.Descriptor)}
+		x.turn <- struct{}{}
 		r.indexes[subject] = x
 	}
 	x.users++
@@ -60,8 +61,15 @@ func (x *index) add(ctx context.Context, desc ocispec.Descriptor) error {
 	x.pending[desc.Digest] = desc
 	x.mu.Unlock()
 
-	x.writing.Lock()
-	defer x.writing.Unlock()
+	select {
+	case <-x.turn:
+		defer func() { x.turn <- struct{}{} }()
+	case <-ctx.Done(): // the one who writes may have taken it along all the same
+		x.mu.Lock()
+		defer x.mu.Unlock()
+		delete(x.pending, desc.Digest)
+		return x.repo.classify(writing, ctx.Err())
+	}
 	x.mu.Lock()
 	_, waits := x.pending[desc.Digest]
 	batch := slices.Collect(maps.Values(x.pending))

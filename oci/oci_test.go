@@ -11,6 +11,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -465,5 +466,45 @@ func TestRelist(t *testing.T) {
 		if got := s.referrers(); len(got) != 4 || !slices.Contains(got, theirs.Digest.String()) {
 			t.Errorf("afterwards listed: %v", got)
 		}
+	}
+}
+
+// TestWaitingWriterGivesUp: who waits for another writer of the same index waits no longer
+// than its own time, and the other one goes on.
+func TestWaitingWriterGivesUp(t *testing.T) {
+	s := newServer(t, false)
+	entered, goOn := make(chan struct{}, 2), make(chan struct{})
+	r := s.open(oci.Options{Settle: settle, Lock: func(context.Context, string) (func(), error) {
+		entered <- struct{}{}
+		<-goOn
+		return func() {}, nil
+	}})
+	first := make(chan error, 1)
+	go func() {
+		_, err := publish(t.Context(), r, s.attestation(1), s.image)
+		first <- err
+	}()
+	<-entered
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	second := make(chan error, 1)
+	go func() {
+		_, err := publish(ctx, r, s.attestation(2), s.image)
+		second <- err
+	}()
+	select {
+	case err := <-second:
+		if !errors.Is(err, context.DeadlineExceeded) || lodge.Classify(err).Class.Final() {
+			t.Errorf("the one who waited: %v", err)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("it waits for the other one although its time is over")
+	}
+	close(goOn)
+	if err := <-first; err != nil {
+		t.Error(err)
+	}
+	if got := s.referrers(); len(got) < 1 || len(got) > 2 {
+		t.Errorf("%d referrers, want the first, perhaps the second", len(got))
 	}
 }
