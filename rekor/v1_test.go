@@ -274,7 +274,8 @@ func TestV1SearchIndexDown(t *testing.T) {
 	for _, x := range []struct {
 		status int
 		want   error
-	}{{501, nil}, {404, nil}, {400, nil}, {500, &lodge.Error{Class: lodge.ClassRetry, Code: "server-error"}}, {429, &lodge.Error{Class: lodge.ClassRetry, Code: "rate-limited"}}} {
+	}{{501, nil}, {404, nil}, {400, nil}, {500, &lodge.Error{Class: lodge.ClassRetry, Code: "server-error"}}, {429, &lodge.Error{Class: lodge.ClassRetry, Code: "rate-limited"}},
+		{403, &lodge.Error{Class: lodge.ClassHeld, Code: "unauthorized"}}} { // not let look: that is no proof that it is absent
 		log.Heal()
 		log.Inject(logtest.Fault{Path: "index/retrieve", Status: x.status, Count: -1})
 		found, err := c.Find(t.Context(), attestation(t, 1), lodge.Intent{})

@@ -149,7 +149,7 @@ func (c *V1) search(ctx context.Context, att *bundle.Attestation) (Found, error)
 }
 
 // retrieve asks the search index for what it has under a digest. A log without an index has
-// nothing there.
+// nothing there; one that does not let us look may have.
 func (c *V1) retrieve(ctx context.Context, digest lodge.Digest) ([]string, error) {
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
@@ -160,9 +160,9 @@ func (c *V1) retrieve(ctx context.Context, digest lodge.Digest) ([]string, error
 		return nil, err
 	}
 	a := c.conn.post(ctx, "/api/v1/index/retrieve", query)
-	if a.Err == nil && a.Status != http.StatusOK {
-		switch e := Classify(Version1, a); {
-		case a.Status == http.StatusNotImplemented, e.Class == lodge.ClassHeld, e.Class == lodge.ClassPermanent:
+	if a.Err == nil {
+		switch a.Status {
+		case http.StatusNotImplemented, http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusBadRequest:
 			return nil, nil
 		}
 	}
