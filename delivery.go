@@ -110,6 +110,7 @@ type Job struct {
 	Delivery
 	Size       int        // bytes of the submission, known before it is loaded
 	Lease      time.Time  // no request goes out after it
+	Probe      bool       // it was taken from a held target, to see whether that takes again
 	Submission Submission //
 	Intent     *Intent    // of an earlier attempt, whose bytes are used again
 	Required   []Proof    // of the deliveries that it requires

@@ -35,6 +35,13 @@ func (c Class) Final() bool {
 	return c == ClassPermanent || c == ClassCertificate || c == ClassDependency
 }
 
+// Mendable tells whether a target that is held for the reason with this code may be tried
+// again by itself: an operator mends it outside of lodge (address, key, credentials). What
+// only an operator can judge stays held until one resumes it.
+func Mendable(code string) bool {
+	return code != "diverged" && code != "log-lies" && code != "paused"
+}
+
 // Error is a failed attempt with all its facts. Code is stable and short, for programs;
 // Message holds the words for people, the server's own where there are any.
 type Error struct {

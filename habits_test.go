@@ -31,7 +31,7 @@ var floors = map[string]int{
 var sameFloor = map[string][]string{"bundle": {"dsse"}}
 
 // helpers are for tests, on no floor.
-var helpers = []string{"logtest"}
+var helpers = []string{"bench", "logtest", "storetest"}
 
 // packages parses every package of the module, without its tests.
 func packages(t *testing.T) map[string][]*ast.File {

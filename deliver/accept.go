@@ -94,11 +94,27 @@ func (e *Engine) Await(ctx context.Context, d lodge.Delivery) (lodge.Delivery, e
 	}
 }
 
-// stuck tells whether d waits for an operator.
+// stuck tells whether d waits for an operator, or for a delivery that does.
 func (e *Engine) stuck(ctx context.Context, d lodge.Delivery) (bool, error) {
-	code, _, err := e.config.Store.Held(context.WithoutCancel(ctx), d.Target.Address)
-	waitsForOther := d.Err != nil && d.Err.Code == codeMemoryHeld
-	return code != "" || waitsForOther, err
+	ctx = context.WithoutCancel(ctx)
+	chain := []lodge.Delivery{d}
+	if d.Due.IsZero() {
+		required, err := e.config.Store.Requires(ctx, d.ID)
+		if err != nil {
+			return false, err
+		}
+		chain = append(chain, required...)
+	}
+	for _, d := range chain {
+		code, _, err := e.config.Store.Held(ctx, d.Target.Address)
+		if code != "" || err != nil {
+			return true, err
+		}
+		if d.Err != nil && d.Err.Code == codeMemoryHeld {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // Follow hands every event behind the sequence after to fn, in order, and then each new

@@ -106,6 +106,9 @@ func (a *attempt) fail(err error) {
 		return
 	}
 	failure := lodge.Classify(err)
+	if failure.Class.Final() {
+		a.resume() // the target is well enough to refuse it
+	}
 	switch {
 	case a.cancelled():
 	case failure.Class == lodge.ClassHeld:
@@ -158,6 +161,17 @@ func (a *attempt) after(failure *lodge.Error) lodge.State {
 	default: // unknown; held too: asking first costs nothing
 		return lodge.Unknown
 	}
+}
+
+// resume takes a held target up again of which this attempt was the probe.
+func (a *attempt) resume() {
+	if !a.job.Probe {
+		return
+	}
+	if err := a.engine.config.Store.Resume(context.Background(), a.Target.Target, time.Now()); err != nil {
+		slog.Error("target could not be resumed", "target", a.Name, "error", err)
+	}
+	a.nudge()
 }
 
 func (a *attempt) hold(failure *lodge.Error, now time.Time) {

@@ -31,6 +31,8 @@ import (
 type Queue interface {
 	// Claim leases up to n due deliveries to a target; each claim raises the attempt.
 	Claim(ctx context.Context, address string, n int, now, lease time.Time) ([]lodge.Job, error)
+	// Probe leases one due delivery to a target that is held.
+	Probe(ctx context.Context, address string, now, lease time.Time) ([]lodge.Job, error)
 	// Load completes a claimed job.
 	Load(ctx context.Context, job *lodge.Job) error
 	// Advance applies a transition, or returns lodge.ErrStale where the lease is lost.
@@ -45,6 +47,10 @@ type Inbox interface {
 	Accept(ctx context.Context, sub lodge.Submission, orders []lodge.Order, now time.Time) ([]lodge.Accepted, error)
 	// Delivery returns a delivery as it stands.
 	Delivery(ctx context.Context, id int64) (lodge.Delivery, error)
+	// Requires returns the deliveries that must be verified before this one starts.
+	Requires(ctx context.Context, id int64) ([]lodge.Delivery, error)
+	// Published returns the verified deliveries to a target, behind an id.
+	Published(ctx context.Context, address string, after int64, limit int) ([]lodge.Delivery, error)
 	// Events returns the events behind a sequence, in order.
 	Events(ctx context.Context, after int64, limit int) ([]lodge.Event, error)
 	// LastSequence returns the sequence of the newest event.
@@ -53,6 +59,7 @@ type Inbox interface {
 
 // Holder keeps which targets take nothing for now.
 type Holder interface {
+	Resume(ctx context.Context, target lodge.Target, now time.Time) error
 	Hold(ctx context.Context, target lodge.Target, code, words string, now time.Time) error
 	Held(ctx context.Context, address string) (code, words string, err error)
 }
@@ -87,6 +94,8 @@ type Repository interface {
 	Send(ctx context.Context, key lodge.Key, signer lodge.Signer, subject lodge.Digest, intent lodge.Intent) (lodge.OCIReceipt, error)
 	// Adopt returns once a manifest that is there already is listed for its subject.
 	Adopt(ctx context.Context, subject, manifest lodge.Digest) (lodge.OCIReceipt, error)
+	// Relist lists those manifests again that others have dropped from the subject's list.
+	Relist(ctx context.Context, subject lodge.Digest, manifests []lodge.Digest) (lost []lodge.Digest, err error)
 }
 
 // Attest verifies a bundle and returns it as signed by the key given, or by a
@@ -114,6 +123,7 @@ type Config struct {
 	Targets []Target
 	Cache   Cache
 	Lease   time.Duration // of a claim; every request ends before it; default 30s
+	Relist  time.Duration // how often the lists of repositories are looked at again; default 10m
 	Memory  int64         // bytes that the attempts under way may hold; default 256 MiB
 }
 
@@ -135,6 +145,7 @@ type Engine struct {
 // New returns an engine. It starts nothing.
 func New(c Config) (*Engine, error) {
 	setDefault(&c.Lease, 30*time.Second)
+	setDefault(&c.Relist, 10*time.Minute)
 	setDefault(&c.Memory, 256<<20)
 	setDefault(&c.Cache.TTL, 24*time.Hour)
 	setDefault(&c.Cache.Entries, 100_000)
@@ -171,6 +182,9 @@ func (e *Engine) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
 	for _, l := range e.lanes {
 		g.Go(func() error { return l.run(ctx) })
+		if l.Repository != nil {
+			g.Go(func() error { return l.relist(ctx) })
+		}
 	}
 	g.Go(func() error { return e.follow(ctx) })
 	return g.Wait()

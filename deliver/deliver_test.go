@@ -117,21 +117,34 @@ func TestHeldTarget(t *testing.T) {
 		onBoth(t, func(t *testing.T, w *world) {
 			i, stop := w.open(w.newPath(), nil)
 			defer stop()
-			w.log.Inject(logtest.Fault{Status: status})
-			d := i.push(w.statement(1), false)[0]
-			if !d.State.Live() {
-				t.Fatalf("after HTTP %d: %s, %v", status, d.State, d.Err)
+			w.log.Inject(logtest.Fault{Status: status, Count: -1})
+			var accepted []lodge.Accepted
+			for k := range 20 {
+				accepted = append(accepted, i.push(w.statement(k), true)...) // returns, though nothing is done
+			}
+			for _, a := range accepted {
+				if !a.State.Live() {
+					t.Fatalf("after HTTP %d: %s, %v", status, a.State, a.Err)
+				}
 			}
 			if code, _, err := i.store.Held(t.Context(), logAddress); code == "" || err != nil {
 				t.Fatalf("HTTP %d did not hold the log: %v", status, err)
 			}
-			pass(5 * time.Minute)
-			w.leaves(0) // nothing was sent meanwhile
-			if err := i.store.Resume(t.Context(), logTarget, time.Now()); err != nil {
-				t.Fatal(err)
+			path := fmt.Sprintf("POST /api/v%d/log/entries", w.version)
+			before := w.log.Requests(path)
+			pass(30 * time.Minute)
+			if probes := w.log.Requests(path) - before; probes == 0 || probes > 10 {
+				t.Errorf("a held log was tried %d times in half an hour", probes)
 			}
-			w.verified(i.push(w.statement(1), false)...)
-			w.leaves(1)
+			w.leaves(0)
+			w.log.Heal() // somebody has mended it, and nobody tells lodge
+			pass(20 * time.Minute)
+			for k := range accepted {
+				accepted[k].Delivery = i.await(accepted[k].Delivery)
+			}
+			w.verified(accepted...)
+			w.leaves(20)
+			i.resumedOnce()
 		})
 	}
 }
@@ -152,6 +165,11 @@ func TestLyingLog(t *testing.T) {
 		}
 		if code, _, err := i.store.Held(t.Context(), logAddress); code != "log-lies" || err != nil {
 			t.Errorf("held for %q, %v, want log-lies", code, err)
+		}
+		w.log.Heal()
+		pass(time.Hour)
+		if code, _, err := i.store.Held(t.Context(), logAddress); code != "log-lies" || err != nil {
+			t.Errorf("a log that lied was taken up again by itself: %q, %v", code, err)
 		}
 	})
 }

@@ -3,7 +3,6 @@ package deliver
 import (
 	"context"
 	"log/slog"
-	"math/rand/v2"
 	"sync"
 	"time"
 
@@ -12,12 +11,7 @@ import (
 	"github.com/lodgehq/lodge"
 )
 
-const (
-	drainTime       = 3 * time.Second // what is under way may take this long after the end was asked for
-	shortestBackoff = 500 * time.Millisecond
-	longestBackoff  = time.Minute
-	maxDoubts       = 5 // answers in a row that prove nothing, before the breaker opens
-)
+const drainTime = 3 * time.Second // what is under way may take this long after the end was asked for
 
 // lane works off the deliveries to one target, several at a time. All attempts share
 // its breaker: while the target does not answer, one delivery at a time asks it.
@@ -33,6 +27,8 @@ type lane struct {
 	closed   time.Time     // no claim before this time
 	slowest  time.Duration // answer so far
 	limiter  *rate.Limiter // of claims
+	probe    time.Time     // when a held target is tried again
+	patience time.Duration // between two such tries; it doubles
 	storeErr string        // what the store answers instead of a claim; "" while it works
 }
 
@@ -83,69 +79,26 @@ func (l *lane) claim(ctx context.Context, now time.Time) (jobs []lodge.Job, wait
 		return nil, wait, nil
 	}
 	due, ok, err := l.engine.config.Store.NextDue(ctx, l.Address)
-	if err != nil || !ok {
+	if err != nil {
 		return nil, wait, err
+	}
+	if !ok {
+		jobs, err = l.tryHeld(ctx, now)
+		return jobs, wait, err
 	}
 	if due.After(now) {
 		return nil, min(wait, due.Sub(now)), nil
 	}
 	jobs, err = l.engine.config.Store.Claim(ctx, l.Address, n, now, now.Add(l.engine.config.Lease))
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.busy += len(jobs)
-	l.limiter.AllowN(now, len(jobs))
+	l.began(len(jobs), now)
 	return jobs, wait, err
 }
 
-// room says how many deliveries may be claimed now, and how long to wait at most before
-// asking again.
-func (l *lane) room(now time.Time) (n int, wait time.Duration) {
+func (l *lane) began(n int, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if pause := l.closed.Sub(now); pause > 0 {
-		return 0, min(pause, pollEvery)
-	}
-	if l.failures > 0 {
-		return max(0, 1-l.busy), pollEvery
-	}
-	if l.Rate > 0 {
-		if tokens := int(l.limiter.TokensAt(now)); tokens < l.Concurrency-l.busy {
-			return tokens, min(time.Duration(float64(time.Second)/l.Rate), pollEvery)
-		}
-	}
-	return l.Concurrency - l.busy, pollEvery
-}
-
-// storeAnswers says, once, that the store does not, and once that it does again. Until
-// then the lane waits: what is accepted is in the store, so nothing is lost.
-func (l *lane) storeAnswers(err error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	switch {
-	case err != nil && l.storeErr == "":
-		slog.Error("nothing is delivered until the store works again", "target", l.Name, "error", err)
-	case err == nil && l.storeErr != "":
-		slog.Info("the store works again", "target", l.Name)
-	}
-	l.storeErr = ""
-	if err != nil {
-		l.storeErr = err.Error()
-	}
-}
-
-// settle returns the settle time: what was configured, or three times what the slowest
-// answer took.
-func (l *lane) settle() time.Duration {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return max(l.Settle, 3*l.slowest)
-}
-
-// took notes how long the target took for an answer.
-func (l *lane) took(d time.Duration) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.slowest = max(l.slowest, d)
+	l.busy += n
+	l.limiter.AllowN(now, n)
 }
 
 // pause returns when there may be something to claim, after longest at the latest.
@@ -166,46 +119,21 @@ func (l *lane) end() {
 	l.nudge()
 }
 
-// answered closes the breaker again: the target has what it was to have. That it can be
-// read says nothing about whether it takes requests.
-func (l *lane) answered() {
+// storeAnswers says, once, that the store does not, and once that it does again. Until
+// then the lane waits: what is accepted is in the store, so nothing is lost.
+func (l *lane) storeAnswers(err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.doubts = 0
-	if l.failures > 0 {
-		l.failures, l.closed = 0, time.Time{}
-		l.nudge()
+	switch {
+	case err != nil && l.storeErr == "":
+		slog.Error("nothing is delivered until the store works again", "target", l.Name, "error", err)
+	case err == nil && l.storeErr != "":
+		slog.Info("the store works again", "target", l.Name)
 	}
-}
-
-// doubted counts an answer that proves nothing. One alone may be bad luck, several in a
-// row mean that the target is not well.
-func (l *lane) doubted(failure *lodge.Error, now time.Time) {
-	l.mu.Lock()
-	l.doubts++
-	unwell := l.doubts >= maxDoubts || failure.RetryAfter > 0
-	l.mu.Unlock()
-	if unwell {
-		l.refused(failure, now)
+	l.storeErr = ""
+	if err != nil {
+		l.storeErr = err.Error()
 	}
-}
-
-// refused counts a request that the target did not take, and closes the lane for a while.
-func (l *lane) refused(failure *lodge.Error, now time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if now.Before(l.closed) {
-		return // one of many that were under way together counts
-	}
-	l.failures++
-	l.closed = now.Add(max(failure.RetryAfter, backoff(l.failures)))
-}
-
-// backoff doubles with each failure up to a cap, with a jitter of a half.
-func backoff(failures int) time.Duration {
-	d := shortestBackoff << min(failures-1, 20)
-	d = min(d, longestBackoff)
-	return d/2 + rand.N(d/2+1) //nolint:gosec // a jitter is no secret
 }
 
 // attempt works on one claimed delivery until it is verified, failed or has to wait.

@@ -136,6 +136,7 @@ func (a *attempt) judge(ctx context.Context, raw []byte) *bundle.Attestation {
 // arrived records that the log has the entry: proven, or promised so far.
 func (a *attempt) arrived(found rekor.Found) error {
 	a.answered()
+	a.resume()
 	now := time.Now()
 	d := a.next(lodge.Verified, time.Time{})
 	d.Receipt = &lodge.Receipt{Log: &found.Entry.Receipt}

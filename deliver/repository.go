@@ -72,6 +72,7 @@ func (a *attempt) complete(ctx context.Context, c oci.Candidate) (bool, error) {
 
 func (a *attempt) published(receipt lodge.OCIReceipt) error {
 	a.answered()
+	a.resume()
 	d := a.next(lodge.Verified, time.Time{})
 	d.Receipt = &lodge.Receipt{OCI: &receipt}
 	d.Adopted = d.Adopted || d.Sends == 0

@@ -346,3 +346,21 @@ type client interface {
 func (p planner) Plan(_ context.Context, att *bundle.Attestation) (lodge.Intent, error) {
 	return p.client.Plan(att)
 }
+
+// resumedOnce fails the test unless the log was held once and resumed once.
+func (i *instance) resumedOnce() {
+	i.w.t.Helper()
+	events, err := i.store.Events(i.w.t.Context(), 0, 10_000)
+	if err != nil {
+		i.w.t.Fatal(err)
+	}
+	var got []lodge.EventType
+	for _, e := range events {
+		if e.Type == lodge.TargetHeld || e.Type == lodge.TargetResumed {
+			got = append(got, e.Type)
+		}
+	}
+	if len(got) != 2 || got[0] != lodge.TargetHeld || got[1] != lodge.TargetResumed {
+		i.w.t.Errorf("events of the target: %v", got)
+	}
+}

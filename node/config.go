@@ -18,7 +18,8 @@ import (
 // Config is a node's configuration: lodge.yaml. Unknown fields are refused. Relative
 // paths of files in it are relative to the folder it is in.
 type Config struct {
-	// Store is where envelopes, deliveries and receipts are kept: sqlite:PATH.
+	// Store is where envelopes, deliveries and receipts are kept: sqlite:PATH, or
+	// postgres://… for several nodes that share the work.
 	Store string `yaml:"store"`
 	// Signers are whose envelopes are accepted besides those under a key given with the
 	// envelope. With none, an envelope needs such a key, or a certificate.
@@ -97,6 +98,8 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
+const storeForms = "sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE"
+
 // maxConfig bounds the size of a configuration, in bytes.
 const maxConfig = 1 << 20
 
@@ -135,8 +138,8 @@ func DefaultConfig() (Config, error) {
 }
 
 func (c *Config) check() error {
-	if c.Store != "" && !strings.HasPrefix(c.Store, "sqlite:") {
-		return fmt.Errorf("store %q: want sqlite:PATH", c.Store)
+	if scheme, _, _ := strings.Cut(c.Store, ":"); c.Store != "" && !slices.Contains([]string{"sqlite", "postgres", "postgresql"}, scheme) {
+		return fmt.Errorf("store: want %s", storeForms) // what is there may hold a password
 	}
 	for i, s := range c.Signers {
 		if (s.Key == "") == (s.Identity == "") || (s.Identity == "") != (s.Issuer == "") {

@@ -9,8 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"github.com/lodgehq/lodge"
@@ -36,11 +34,10 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 	if err := c.check(); err != nil {
 		return nil, err
 	}
-	path := strings.TrimPrefix(c.Store, "sqlite:")
-	if path == "" {
-		return nil, errors.New("no store is named: want sqlite:PATH")
+	if c.Store == "" {
+		return nil, errors.New("no store is named: want " + storeForms)
 	}
-	s, err := store.Open(ctx, path)
+	s, err := store.Open(ctx, c.Store)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +83,7 @@ func (n *Node) open(ctx context.Context) error {
 // outside of lodge. What only an operator can decide stays held.
 func (n *Node) tryAgain(ctx context.Context, t lodge.Target) error {
 	code, _, err := n.store.Held(ctx, t.Address)
-	if err != nil || code == "" || slices.Contains([]string{"diverged", "log-lies", "paused"}, code) {
+	if err != nil || code == "" || !lodge.Mendable(code) {
 		return err
 	}
 	return n.store.Resume(ctx, t, time.Now())

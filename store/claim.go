@@ -15,12 +15,21 @@ import (
 // already in Sending was left by a worker that is gone; it comes as Unknown, since its
 // request may have arrived. Load completes a job.
 func (s *Store) Claim(ctx context.Context, address string, n int, now, lease time.Time) ([]lodge.Job, error) {
+	return s.claim(ctx, address, n, false, now, lease)
+}
+
+// Probe claims one due delivery to a target that is held, to see whether it takes again.
+func (s *Store) Probe(ctx context.Context, address string, now, lease time.Time) ([]lodge.Job, error) {
+	return s.claim(ctx, address, 1, true, now, lease)
+}
+
+func (s *Store) claim(ctx context.Context, address string, n int, held bool, now, lease time.Time) ([]lodge.Job, error) {
 	var claimed []lodge.Job
 	err := s.do(ctx, &operation{alone: true, run: func(t *tx) (err error) {
-		claimed, err = t.claim(address, n, lease.Sub(now))
+		claimed, err = t.claim(address, n, held, lease.Sub(now))
 		for i := range claimed {
 			if job := &claimed[i]; err == nil {
-				job.Lease, job.Due = lease, lease
+				job.Lease, job.Due, job.Probe = lease, lease, held
 				err = t.doubt(&job.Delivery, now)
 			}
 		}
@@ -32,11 +41,11 @@ func (s *Store) Claim(ctx context.Context, address string, n int, now, lease tim
 	return claimed, nil
 }
 
-func (t *tx) claim(address string, n int, lease time.Duration) (claimed []lodge.Job, err error) {
+func (t *tx) claim(address string, n int, held bool, lease time.Duration) (claimed []lodge.Job, err error) {
 	var id int64
 	target := lodge.Target{Address: address}
-	if found, err := t.get(`SELECT id, kind, name FROM target WHERE address = ? AND held = ''`,
-		[]any{address}, &id, &target.Kind, &target.Name); err != nil || !found {
+	if found, err := t.get(`SELECT id, kind, name FROM target WHERE address = ? AND (held <> '') = ?`,
+		[]any{address, held}, &id, &target.Kind, &target.Name); err != nil || !found {
 		return nil, err
 	}
 	err = t.change(`WITH due AS (SELECT d.id FROM delivery d WHERE d.target_id = ? AND d.due_at <= {now} ORDER BY d.due_at LIMIT ?{skip d})

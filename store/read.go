@@ -55,6 +55,18 @@ func (s *Store) Delivery(ctx context.Context, id int64) (lodge.Delivery, error) 
 	return found[0], nil
 }
 
+// Requires returns the deliveries that must be verified before the one with that id starts.
+func (s *Store) Requires(ctx context.Context, id int64) ([]lodge.Delivery, error) {
+	return s.deliveries(ctx, selectDelivery+` JOIN requirement r ON r.requires_id = d.id WHERE r.delivery_id = ? ORDER BY d.id`, id)
+}
+
+// Published returns the verified deliveries to the target with that address, oldest
+// first, beginning behind the id after, limit at most.
+func (s *Store) Published(ctx context.Context, address string, after int64, limit int) ([]lodge.Delivery, error) {
+	return s.deliveries(ctx, selectDelivery+` WHERE t.address = ? AND d.state = 'verified' AND d.id > ? ORDER BY d.id LIMIT ?`,
+		address, after, limit)
+}
+
 // Subjects returns the subjects that the envelope already has deliveries for in the
 // repository with that address.
 func (s *Store) Subjects(ctx context.Context, key lodge.Key, signer lodge.Signer, address string) ([]lodge.Digest, error) {

@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"database/sql/driver"
 	"fmt"
+	"log/slog"
 
 	"github.com/lodgehq/lodge"
 )
@@ -150,12 +151,14 @@ func (t *tx) emit(events ...lodge.Event) {
 	t.events = append(t.events, events...)
 }
 
-// stmt returns query prepared, for the life of the connection.
+// stmt returns query prepared, for the life of the connection. The log shows each once.
 func (t *tx) stmt(query string) (*sql.Stmt, error) {
 	if st, ok := t.session.stmts[query]; ok {
 		return st, nil
 	}
-	st, err := t.session.conn.PrepareContext(t.ctx, t.session.store.dialect.sql(query))
+	translated := t.session.store.dialect.sql(query)
+	slog.Debug("statement", "sql", translated)
+	st, err := t.session.conn.PrepareContext(t.ctx, translated)
 	if err == nil {
 		t.session.stmts[query] = st
 	}
