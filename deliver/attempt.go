@@ -118,7 +118,7 @@ func (a *attempt) fail(err error) {
 	case failure.Class == lodge.ClassUnknown:
 		a.doubted(failure, now)
 	}
-	d := a.next(a.after(failure), now.Add(max(failure.RetryAfter, backoff(a.job.Attempt))))
+	d := a.next(a.after(failure), now.Add(max(failure.RetryAfter, a.backoff(a.job.Attempt))))
 	d.Err = failure
 	if d.State == lodge.Unknown && a.job.State == lodge.Sending {
 		d.Due = now.Add(a.settle())

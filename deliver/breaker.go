@@ -102,15 +102,18 @@ func (l *lane) refused(failure *lodge.Error, now time.Time) {
 		return // one of many that were under way together counts
 	}
 	l.failures++
-	l.closed = now.Add(max(failure.RetryAfter, backoff(l.failures)))
+	l.closed = now.Add(max(failure.RetryAfter, l.backoff(l.failures)))
 }
 
 // backoff doubles with each failure up to a cap, with a jitter of a half.
-func backoff(failures int) time.Duration {
+func (l *lane) backoff(failures int) time.Duration {
 	d := shortestBackoff << min(failures-1, 20)
 	d = min(d, longestBackoff)
-	return d/2 + rand.N(d/2+1) //nolint:gosec // a jitter is no secret
+	return d/2 + l.engine.jitter(d/2)
 }
+
+// upTo returns a random duration from 0 to d.
+func upTo(d time.Duration) time.Duration { return rand.N(d + 1) } //nolint:gosec // a jitter is no secret
 
 // settle returns the settle time: what was configured, or three times what the slowest
 // answer took.

@@ -140,6 +140,7 @@ type Engine struct {
 	receipts *lru.Cache[receiptKey, receipt]
 	memory   *semaphore.Weighted
 	watch    watchers
+	jitter   func(time.Duration) time.Duration // a random time from 0 to the one given
 }
 
 // New returns an engine. It starts nothing.
@@ -153,7 +154,7 @@ func New(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("receipt cache: %w", err)
 	}
-	e := &Engine{config: c, lanes: map[string]*lane{}, receipts: receipts, memory: semaphore.NewWeighted(c.Memory)}
+	e := &Engine{config: c, lanes: map[string]*lane{}, receipts: receipts, memory: semaphore.NewWeighted(c.Memory), jitter: upTo}
 	for _, t := range c.Targets {
 		if (t.Log == nil) == (t.Repository == nil) {
 			return nil, fmt.Errorf("target %s: want a log or a repository", t.Name)

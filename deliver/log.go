@@ -144,7 +144,7 @@ func (a *attempt) arrived(found rekor.Found) error {
 	change := lodge.Change{Delivery: d, Entry: found.Entry}
 	change.Events = []lodge.Event{lodge.LogEvent(lodge.EntryLogged, d, now)}
 	if found.Entry.Receipt.InclusionProof == nil {
-		change.State, change.Due = lodge.Placed, now.Add(backoff(a.job.Attempt))
+		change.State, change.Due = lodge.Placed, now.Add(a.backoff(a.job.Attempt))
 	} else {
 		change.Events = append(change.Events, lodge.LogEvent(lodge.InclusionVerified, d, now))
 	}
