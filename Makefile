@@ -5,13 +5,14 @@ GOVULNCHECK   := golang.org/x/vuln/cmd/govulncheck@v1.8.0
 MODULES  := . e2e
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
 FUZZTIME ?= 30s
+SIMTIME  ?= 1m
 GOVULNDB ?= https://vuln.go.dev
 
 # One binary without cgo; the race detector needs it.
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build demo test e2e interop race lint vuln fuzz clean help
+.PHONY: build demo test simulate e2e interop race lint vuln fuzz clean help
 
 build: ## build bin/lodge
 	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lodge ./cmd/lodge
@@ -21,7 +22,12 @@ demo: ## lodge an attestation in a real log and a real registry, again and again
 
 test: ## run all tests that need Go alone: unit, script, and end to end on Rekor v2 and registries
 	go test ./...
+	@$(MAKE) --no-print-directory simulate SIMTIME=20s
 	@$(MAKE) --no-print-directory e2e
+
+# What a test prints is shown where it is run in its own folder.
+simulate: ## run N random schedules of faults, or as many as SIMTIME (1m) holds, on all cores
+	@cd deliver && go test -count=1 -timeout=0 -run='^TestSimulation$$' $(if $(N),-sim.n=$(N),-sim.time=$(SIMTIME)) $(if $(SEED),-sim.from=$(SEED))
 
 # A result is never taken from the cache: go does not see that it depends on lodge and servers.
 e2e: ## run the end-to-end tests on Rekor v2 and registries
