@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"slices"
 	"strings"
 
@@ -26,9 +27,6 @@ const (
 // created is the same for every artifact: a clock in the manifest would give the same bundle
 // another digest each time.
 const created = "1970-01-01T00:00:00Z"
-
-// layerPrefix is what cosign 3 asks of the layer's media type.
-const layerPrefix = "application/vnd.dev.sigstore.bundle"
 
 // maxManifest is what registries take as a manifest, in bytes (distribution specification,
 // "Pushing Manifests").
@@ -114,7 +112,6 @@ func (r *Repository) artifact(ctx context.Context, key lodge.Key, subject lodge.
 type Candidate struct {
 	Manifest lodge.Digest
 	Bundle   []byte
-	Listed   bool // for the subject; if not, Adopt lists it
 }
 
 // Limits on what one look takes from a registry where anybody may have pushed anything.
@@ -123,10 +120,31 @@ const (
 	maxUnlabelled = 64 // artifacts that are listed without annotations and have to be opened
 )
 
-// Candidates returns what the key tag and the referrers annotated with the key lead to, the
+// Candidates yields what the key tag and the referrers annotated with the key lead to, the
 // tagged one first, the others by digest; none is no error. Artifacts of other shape than a
-// bundle's for this subject are passed over.
-func (r *Repository) Candidates(ctx context.Context, key lodge.Key, signer lodge.Signer, subject lodge.Digest) ([]Candidate, error) {
+// bundle's for this subject are passed over: nobody can block the way to a good one. After
+// an error it ends: what was not seen is not proven absent.
+func (r *Repository) Candidates(ctx context.Context, key lodge.Key, signer lodge.Signer, subject lodge.Digest) iter.Seq2[Candidate, error] {
+	return func(yield func(Candidate, error) bool) {
+		leads, err := r.leads(ctx, key, signer, subject)
+		if err != nil {
+			yield(Candidate{}, err)
+			return
+		}
+		for _, lead := range leads {
+			raw, err := r.open(ctx, lead, key, subject)
+			if raw == nil && err == nil {
+				continue
+			}
+			if !yield(Candidate{Manifest: lead, Bundle: raw}, err) || err != nil {
+				return
+			}
+		}
+	}
+}
+
+// leads returns the manifests that may be the one looked for.
+func (r *Repository) leads(ctx context.Context, key lodge.Key, signer lodge.Signer, subject lodge.Digest) ([]lodge.Digest, error) {
 	listed, err := r.referrers(ctx, subject)
 	if isMissing(err) {
 		return nil, nil // no repository, no artifact
@@ -136,30 +154,19 @@ func (r *Repository) Candidates(ctx context.Context, key lodge.Key, signer lodge
 	}
 	leads := annotated(listed, key)
 	tagged, err := r.remote.Resolve(ctx, KeyTag(key, signer, subject))
-	switch {
-	case err == nil:
-		same := func(d ocispec.Descriptor) bool { return d.Digest == tagged.Digest }
-		leads = slices.Insert(slices.DeleteFunc(leads, same), 0, tagged)
-	case !isMissing(err):
+	if err != nil && !isMissing(err) {
 		return nil, r.classify(reading, err)
 	}
-	var found []Candidate
-	for _, lead := range leads {
-		raw, err := r.open(ctx, lead, key, subject)
-		if err != nil {
-			return nil, err
-		}
-		if raw == nil {
-			continue
-		}
-		d, err := lodge.ParseDigest(lead.Digest.String())
-		if err != nil {
-			continue
-		}
-		isListed := slices.ContainsFunc(listed, func(l ocispec.Descriptor) bool { return l.Digest == lead.Digest })
-		found = append(found, Candidate{Manifest: d, Bundle: raw, Listed: isListed})
+	if err == nil {
+		leads = slices.Insert(slices.DeleteFunc(leads, func(d ocispec.Descriptor) bool { return d.Digest == tagged.Digest }), 0, tagged)
 	}
-	return found, nil
+	var digests []lodge.Digest
+	for _, d := range leads {
+		if parsed, err := lodge.ParseDigest(d.Digest.String()); err == nil {
+			digests = append(digests, parsed)
+		}
+	}
+	return digests, nil
 }
 
 // annotated picks the referrers that carry the key, and those of which the registry shows no
@@ -182,31 +189,50 @@ func annotated(list []ocispec.Descriptor, key lodge.Key) []ocispec.Descriptor {
 
 // open returns the bundle of an artifact, or nil where it is not one of ours for this key
 // and subject, or gone.
-func (r *Repository) open(ctx context.Context, desc ocispec.Descriptor, key lodge.Key, subject lodge.Digest) ([]byte, error) {
-	if desc.MediaType != ocispec.MediaTypeImageManifest || desc.Size > maxManifest {
-		return nil, nil
-	}
-	raw, err := content.FetchAll(ctx, r.remote.Manifests(), desc)
-	if isMissing(err) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, r.classify(reading, err)
+func (r *Repository) open(ctx context.Context, artifact lodge.Digest, key lodge.Key, subject lodge.Digest) ([]byte, error) {
+	raw, err := r.fetch(ctx, r.remote.Manifests(), artifact, maxManifest)
+	if raw == nil || err != nil {
+		return nil, err
 	}
 	var m ocispec.Manifest
-	if json.Unmarshal(raw, &m) != nil || len(m.Layers) != 1 || m.Subject == nil ||
-		m.Subject.Digest != ociDigest(subject) || m.Annotations[AnnotationKey] != key.String() ||
-		!strings.HasPrefix(m.Layers[0].MediaType, layerPrefix) || m.Layers[0].Size > bundle.MaxSize {
+	if json.Unmarshal(raw, &m) != nil || m.Subject == nil || m.Subject.Digest != ociDigest(subject) ||
+		m.Annotations[AnnotationKey] != key.String() || m.ArtifactType != bundle.MediaType ||
+		len(m.Layers) != 1 || m.Layers[0].MediaType != bundle.MediaType {
 		return nil, nil
 	}
-	blob, err := r.remote.Blobs().Fetch(ctx, m.Layers[0])
+	layer, err := lodge.ParseDigest(m.Layers[0].Digest.String())
+	if err != nil {
+		return nil, nil //nolint:nilerr // it leads nowhere
+	}
+	b, err := r.fetch(ctx, r.remote.Blobs(), layer, bundle.MaxSize)
+	if err != nil || int64(len(b)) != m.Layers[0].Size {
+		return nil, err
+	}
+	return b, nil
+}
+
+// fetcher is what manifests and blobs are read from.
+type fetcher interface {
+	FetchReference(ctx context.Context, reference string) (ocispec.Descriptor, io.ReadCloser, error)
+}
+
+// fetch returns the content of that digest, or nil where it is not there, is larger than
+// limit, or is something else: then it is not what it was said to be.
+func (r *Repository) fetch(ctx context.Context, from fetcher, d lodge.Digest, limit int64) ([]byte, error) {
+	_, content, err := from.FetchReference(ctx, d.String())
 	if isMissing(err) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, r.classify(reading, err)
 	}
-	defer func() { _ = blob.Close() }()
-	b, err := content.ReadAll(io.LimitReader(blob, bundle.MaxSize+1), m.Layers[0])
-	return b, r.classify(reading, err)
+	defer func() { _ = content.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(content, limit+1))
+	if err != nil {
+		return nil, r.classify(reading, err)
+	}
+	if int64(len(raw)) > limit || lodge.DigestOf(raw) != d {
+		return nil, nil
+	}
+	return raw, nil
 }

@@ -35,16 +35,12 @@ func newClient(o Options) *auth.Client {
 			ForceAttemptHTTP2:     true,
 		}
 	}
-	agent := o.UserAgent
-	if agent == "" {
-		agent = "lodge"
-	}
 	client := &auth.Client{
 		Client:     &http.Client{Transport: busyTransport{transport}},
 		Cache:      auth.NewCache(),
 		Credential: credential,
 	}
-	client.SetUserAgent(agent)
+	client.SetUserAgent("lodge")
 	return client
 }
 

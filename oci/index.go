@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"io"
 	"maps"
 	"slices"
 	"sync"
@@ -147,14 +148,23 @@ func (x *index) read(ctx context.Context) (*indexPage, error) {
 			"the tag %s of %s is no referrers index but %s: it is left alone; remove it to attach anything to %s",
 			x.tag(), x.repo, desc.MediaType, x.subject)
 	}
-	if desc.Size > maxManifest {
-		return nil, x.full(desc.Size)
+	// By the tag, for others replace the index at any time, and some delete the old one then.
+	_, body, err := manifests.FetchReference(ctx, x.tag())
+	if isMissing(err) {
+		return nil, lodge.Errorf(lodge.ClassRetry, "index-replaced", "the referrers index %s of %s was replaced while it was read: %v", x.tag(), x.repo, err)
 	}
-	raw, err := content.FetchAll(ctx, manifests, desc)
 	if err != nil {
 		return nil, x.repo.classify(reading, err)
 	}
-	page := &indexPage{digest: desc.Digest}
+	defer func() { _ = body.Close() }()
+	raw, err := io.ReadAll(io.LimitReader(body, maxManifest+1))
+	if err != nil {
+		return nil, x.repo.classify(reading, err)
+	}
+	if len(raw) > maxManifest {
+		return nil, x.full(int64(len(raw)))
+	}
+	page := &indexPage{digest: digest.FromBytes(raw)}
 	if err := page.parse(raw); err != nil {
 		return nil, lodge.Errorf(lodge.ClassPermanent, "index-invalid", "the referrers index %s of %s: %w", x.tag(), x.repo, err)
 	}

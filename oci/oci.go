@@ -38,7 +38,6 @@ import (
 type Options struct {
 	Transport http.RoundTripper // nil: one with time limits on dialling, TLS and response headers
 	Settle    time.Duration     // how long other writers of a referrers index get before it is read again; 0: 500 ms
-	UserAgent string            // empty: lodge
 
 	// Lock keeps other processes out while a referrers index is written, which no registry
 	// does; the name is the index's. Without it only this Repository's own writers take turns.

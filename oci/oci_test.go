@@ -1,10 +1,13 @@
 package oci_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -14,6 +17,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/bundle"
@@ -173,7 +177,7 @@ func TestFindsExisting(t *testing.T) {
 			att := s.attestation(1)
 			find := func() []oci.Candidate {
 				t.Helper()
-				found, err := s.open(oci.Options{}).Candidates(t.Context(), att.Key, signer, s.image)
+				found, err := all(s.open(oci.Options{}).Candidates(t.Context(), att.Key, signer, s.image))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -193,7 +197,7 @@ func TestFindsExisting(t *testing.T) {
 			if _, err := publish(t.Context(), r, s.attestation(2), s.image); err != nil {
 				t.Fatal(err)
 			}
-			want := []oci.Candidate{{Manifest: intent.Manifest, Bundle: intent.Request, Listed: true}}
+			want := []oci.Candidate{{Manifest: intent.Manifest, Bundle: intent.Request}}
 			if diff := cmp.Diff(want, find()); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
@@ -217,8 +221,8 @@ func TestFindsExistingUnlisted(t *testing.T) {
 	s.drop("sha256-" + s.image.Hex())
 
 	r := s.open(oci.Options{})
-	found, err := r.Candidates(t.Context(), att.Key, signer, s.image)
-	if err != nil || len(found) != 1 || found[0].Manifest != receipt.Digest || found[0].Listed {
+	found, err := all(r.Candidates(t.Context(), att.Key, signer, s.image))
+	if err != nil || len(found) != 1 || found[0].Manifest != receipt.Digest {
 		t.Fatalf("found %+v, %v; want %s unlisted", found, err, receipt.Digest)
 	}
 	adopted, err := r.Adopt(t.Context(), s.image, found[0].Manifest)
@@ -241,7 +245,7 @@ func TestFindsExistingIgnoresOthers(t *testing.T) {
 	s := newServer(t, false)
 	att := s.attestation(1)
 	s.put("manifests/"+oci.KeyTag(att.Key, signer, s.image), manifestType, s.get("latest"))
-	found, err := s.open(oci.Options{}).Candidates(t.Context(), att.Key, signer, s.image)
+	found, err := all(s.open(oci.Options{}).Candidates(t.Context(), att.Key, signer, s.image))
 	if err != nil || len(found) > 0 {
 		t.Errorf("found %+v, %v", found, err)
 	}
@@ -252,7 +256,7 @@ func TestFindsExistingIgnoresOthers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if found, err := missing.Candidates(t.Context(), att.Key, signer, s.image); err != nil || len(found) > 0 {
+	if found, err := all(missing.Candidates(t.Context(), att.Key, signer, s.image)); err != nil || len(found) > 0 {
 		t.Errorf("in a repository that is not there: %+v, %v", found, err)
 	}
 }
@@ -506,5 +510,78 @@ func TestWaitingWriterGivesUp(t *testing.T) {
 	}
 	if got := s.referrers(); len(got) < 1 || len(got) > 2 {
 		t.Errorf("%d referrers, want the first, perhaps the second", len(got))
+	}
+}
+
+func all(candidates iter.Seq2[oci.Candidate, error]) (found []oci.Candidate, err error) {
+	for c, err := range candidates {
+		if err != nil {
+			return found, err
+		}
+		found = append(found, c)
+	}
+	return found, nil
+}
+
+// TestFindsExistingWhileIndexIsReplaced: oras and cosign write a new index and delete the
+// old one. Whoever reads in between must not take that for "nothing is attached".
+func TestFindsExistingWhileIndexIsReplaced(t *testing.T) {
+	s := newServer(t, false)
+	att := s.attestation(1)
+	if _, err := publish(t.Context(), s.open(oci.Options{Settle: settle}), att, s.image); err != nil {
+		t.Fatal(err)
+	}
+	tag := "manifests/sha256-" + s.image.Hex()
+	s.hook(func(w http.ResponseWriter, r *http.Request) bool {
+		if r.Method == http.MethodGet && strings.Contains(r.URL.Path, "/manifests/sha256") {
+			http.Error(w, `{"errors":[{"code":"MANIFEST_UNKNOWN"}]}`, http.StatusNotFound)
+			return true
+		}
+		return false
+	})
+	found, err := all(s.open(oci.Options{}).Candidates(t.Context(), att.Key, signer, s.image))
+	if e := lodge.Classify(err); e == nil || e.Class.Final() || errors.Is(err, lodge.ErrNotFound) {
+		t.Errorf("with %s vanishing: %d candidates, error %v; want a retry", tag, len(found), err)
+	}
+}
+
+// TestFindsExistingAmongBroken: artifacts that claim to be ours and are broken do not stand
+// in the way of the good one.
+func TestFindsExistingAmongBroken(t *testing.T) {
+	s := newServer(t, false)
+	att := s.attestation(1)
+	receipt, err := publish(t.Context(), s.open(oci.Options{Settle: settle}), att, s.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var index map[string]any
+	if err := json.Unmarshal(s.get("sha256-"+s.image.Hex()), &index); err != nil {
+		t.Fatal(err)
+	}
+	good := s.get(receipt.Digest.String())
+	list := index["manifests"].([]any)
+	for _, broken := range []string{`"size":1`, `"size":99999999`, `"size":-5`} {
+		// A layer whose size is not the blob's, and an entry whose size is not the manifest's.
+		var m ocispec.Manifest
+		if err := json.Unmarshal(good, &m); err != nil {
+			t.Fatal(err)
+		}
+		size := fmt.Sprintf(`"size":%d`, m.Layers[0].Size)
+		digest := s.put("manifests/broken", manifestType, bytes.Replace(good, []byte(size), []byte(broken), 1))
+		entry := map[string]any{"mediaType": manifestType, "digest": digest.String(), "size": json.RawMessage(strings.TrimPrefix(broken, `"size":`))}
+		list = append(list, entry)
+		annotated := maps.Clone(entry)
+		annotated["annotations"] = map[string]string{"dev.lodge.key": att.Key.String()}
+		list = append(list, annotated)
+	}
+	index["manifests"] = list
+	raw, err := json.Marshal(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.put("manifests/sha256-"+s.image.Hex(), "application/vnd.oci.image.index.v1+json", raw)
+	found, err := all(s.open(oci.Options{}).Candidates(t.Context(), att.Key, signer, s.image))
+	if err != nil || len(found) != 1 || found[0].Manifest != receipt.Digest {
+		t.Errorf("found %+v, %v", found, err)
 	}
 }

@@ -56,23 +56,16 @@ func (r *Repository) Send(ctx context.Context, key lodge.Key, signer lodge.Signe
 // Adopt makes sure that an artifact that is in the repository is listed for its subject: a
 // candidate whose writer stopped half-way, or lost the race for the index.
 func (r *Repository) Adopt(ctx context.Context, subject, manifest lodge.Digest) (lodge.OCIReceipt, error) {
-	desc, err := r.remote.Resolve(ctx, manifest.String())
+	raw, err := r.fetch(ctx, r.remote.Manifests(), manifest, maxManifest)
 	if err != nil {
-		return lodge.OCIReceipt{}, r.classify(reading, err)
-	}
-	raw, err := content.FetchAll(ctx, r.remote.Manifests(), desc)
-	if err != nil {
-		return lodge.OCIReceipt{}, r.classify(reading, err)
+		return lodge.OCIReceipt{}, err
 	}
 	var m ocispec.Manifest
-	if err := json.Unmarshal(raw, &m); err != nil || m.Subject == nil || m.Subject.Digest != ociDigest(subject) {
-		return lodge.OCIReceipt{}, lodge.Errorf(lodge.ClassPermanent, "not-attached", "%s@%s is not attached to %s", r, manifest, subject)
+	if raw == nil || json.Unmarshal(raw, &m) != nil || m.Subject == nil || m.Subject.Digest != ociDigest(subject) {
+		return lodge.OCIReceipt{}, lodge.Errorf(lodge.ClassPermanent, "not-attached", "%s@%s is not there, or not attached to %s", r, manifest, subject)
 	}
-	desc = ocispec.Descriptor{MediaType: desc.MediaType, Digest: desc.Digest, Size: desc.Size,
-		ArtifactType: m.ArtifactType, Annotations: m.Annotations}
-	if desc.ArtifactType == "" {
-		desc.ArtifactType = m.Config.MediaType // image specification, "Guidelines for Artifact Usage"
-	}
+	desc := content.NewDescriptorFromBytes(ocispec.MediaTypeImageManifest, raw)
+	desc.ArtifactType, desc.Annotations = m.ArtifactType, m.Annotations
 	if err := r.list(ctx, subject, desc, true); err != nil {
 		return lodge.OCIReceipt{}, err
 	}
@@ -96,12 +89,13 @@ func (r *Repository) Relist(ctx context.Context, subject lodge.Digest, manifests
 		if listed[m.String()] {
 			continue
 		}
-		if _, err := r.Adopt(ctx, subject, m); err != nil {
-			return lost, err
+		if _, adopt := r.Adopt(ctx, subject, m); adopt != nil {
+			err = errors.Join(err, adopt) // the others may be mended all the same
+			continue
 		}
 		lost = append(lost, m)
 	}
-	return lost, nil
+	return lost, err
 }
 
 func (r *Repository) receipt(subject, manifest lodge.Digest) lodge.OCIReceipt {
