@@ -74,7 +74,7 @@ func (d *scene) start() {
 	d.lodge = servers.NewLodge(d)
 	d.dir = d.lodge.Home
 	d.log = servers.StartRekorV2(d, servers.RekorV2Config{Origin: "rekor.demo"})
-	d.logURL = d.log.Front().URL
+	d.logURL = d.log.Front(d).URL
 	d.registry = servers.StartRegistry(d, servers.Login{})
 	d.image = d.registry.PushImage(repository, "v1", "a web server with openssl")
 	d.Logf("a Rekor v2 log (rekor-tiles %s) runs at %s", servers.RekorTiles.Version, d.logURL)

@@ -23,7 +23,7 @@ type Log interface {
 	Version() int
 	Trust() (key, origin string)
 	CosignFlag() string
-	Front() *servers.Proxy // a new one each time
+	Front(t servers.TB) *servers.Proxy // a new one each time
 	Size() int64
 	Bodies() [][]byte
 	Stop()
@@ -57,7 +57,7 @@ var noImage = "sha256:" + strings.Repeat("ab", 32)
 // NewSite returns a site without a registry.
 func NewSite(t *testing.T, log Log) *Site {
 	t.Helper()
-	return &Site{t: t, Log: log, Front: log.Front(), Signer: newSigner(t), Image: noImage, about: rand.Text()}
+	return &Site{t: t, Log: log, Front: log.Front(t), Signer: newSigner(t), Image: noImage, about: rand.Text()}
 }
 
 // in returns the site as a subtest sees it.
@@ -107,9 +107,10 @@ type config struct {
 }
 
 type target struct {
-	Log    *logTarget        `json:"log,omitempty"`
-	OCI    map[string]string `json:"oci,omitempty"`
-	Settle string            `json:"settle,omitempty"`
+	Log         *logTarget        `json:"log,omitempty"`
+	OCI         map[string]string `json:"oci,omitempty"`
+	Concurrency int               `json:"concurrency,omitempty"`
+	Settle      string            `json:"settle,omitempty"`
 }
 
 type logTarget struct {
@@ -127,10 +128,11 @@ const (
 // config names the site's log and, where it has one, its registry.
 func (s *Site) config() config {
 	key, origin := s.Log.Trust()
-	c := config{
-		Targets: map[string]target{theLog: {Log: &logTarget{URL: s.Front.URL, Key: key, Origin: origin}, Settle: settle}},
-		Deliver: []string{theLog},
+	log := target{Log: &logTarget{URL: s.Front.URL, Key: key, Origin: origin}, Settle: settle}
+	if s.Log.Version() == 1 {
+		log.Concurrency = 64 // more at a time make it slower, down to where it answers none in time
 	}
+	c := config{Targets: map[string]target{theLog: log}, Deliver: []string{theLog}}
 	if s.Door != nil {
 		c.Targets[theImages] = target{OCI: map[string]string{"repository": s.Door.Host + "/" + repository}}
 		c.Deliver = append(c.Deliver, theImages)

@@ -66,6 +66,30 @@ func (l *Lodge) RunInput(stdin io.Reader, args ...string) Result {
 	return run(l.t, l.Command(ctx, args...), stdin)
 }
 
+// Start starts lodge with args and lets it run beside the test: a daemon, or a push that is
+// to be ended in the middle. Its log holds both of its outputs.
+func (l *Lodge) Start(args ...string) *Process {
+	l.t.Helper()
+	cmd := l.Command(l.t.Context(), args...)
+	return (&Process{
+		name:  "lodge-" + args[0],
+		path:  cmd.Path,
+		args:  args,
+		env:   cmd.Env,
+		dir:   cmd.Dir,
+		ready: func(context.Context) error { return nil }, // nothing to wait for
+	}).start(l.t)
+}
+
+// Ended is closed when a process has ended, however it did.
+func (p *Process) Ended() <-chan struct{} { return p.done }
+
+// Code is the exit status of a process that has ended, -1 where a signal ended it.
+func (p *Process) Code() int {
+	<-p.done
+	return p.cmd.ProcessState.ExitCode()
+}
+
 // LogIn lets lodge use a login at a registry.
 func (l *Lodge) LogIn(host string, login Login) {
 	l.t.Helper()

@@ -172,23 +172,31 @@ func (p *Process) signal(s syscall.Signal) {
 
 // ports hands out loopback ports, each once per process. They lie below the range that
 // systems take the local ports of outgoing connections from, so that a stopped server
-// finds its port free again; each process begins elsewhere, so that two seldom meet.
+// finds its port free again. Each process has a block of them to itself.
 var ports struct {
 	sync.Mutex
-	next int
+	first int // of the block; 0: none taken yet
+	next  int // behind first
 }
+
+const (
+	firstPort  = 20000
+	portBlock  = 1000 // ports that a process has
+	portBlocks = 12
+)
 
 // freePort returns a port of 127.0.0.1 on which nobody listens.
 func freePort(t TB) int {
 	t.Helper()
-	const first, count = 20000, 12000
 	ports.Lock()
 	defer ports.Unlock()
-	if ports.next == 0 {
-		ports.next = os.Getpid() * 37 % count
+	if ports.first == 0 {
+		block, err := takeBlock()
+		must(t, err, "looking for ports")
+		ports.first = firstPort + block*portBlock
 	}
-	for range count {
-		port := first + ports.next%count
+	for range portBlock {
+		port := ports.first + ports.next%portBlock
 		ports.next++
 		l, err := listen(t, port)
 		if err == nil {
@@ -196,9 +204,37 @@ func freePort(t TB) int {
 			return port
 		}
 	}
-	t.Fatalf("no free port between %d and %d", first, first+count)
+	t.Fatalf("no free port between %d and %d", ports.first, ports.first+portBlock)
 	return 0
 }
+
+// takeBlock returns the number of a block of ports that no other process has. It is given
+// back when this process ends.
+func takeBlock() (int, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return 0, err
+	}
+	dir := filepath.Join(cache, "lodge", "e2e")
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return 0, err
+	}
+	for block := range portBlocks {
+		f, err := os.OpenFile(filepath.Join(dir, fmt.Sprintf("ports-%d.lock", block)), os.O_CREATE|os.O_RDWR, 0o644)
+		if err != nil {
+			return 0, err
+		}
+		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
+			portLock = f
+			return block, nil
+		}
+		_ = f.Close()
+	}
+	return 0, fmt.Errorf("%d processes have taken all ports", portBlocks)
+}
+
+// portLock keeps the lock of this process's block: a file that nobody refers to is closed.
+var portLock *os.File
 
 // listen takes a port of 127.0.0.1.
 func listen(t TB, port int) (net.Listener, error) {

@@ -115,9 +115,9 @@ func (log *RekorV1) Version() int { return 1 }
 func (log *RekorV1) Trust() (key, origin string) { return log.Key.Public, log.Origin }
 
 // Front serves the log through a proxy.
-func (log *RekorV1) Front() *Proxy {
-	log.t.Helper()
-	return StartProxy(log.t, Forward(log.URL))
+func (log *RekorV1) Front(t TB) *Proxy {
+	t.Helper()
+	return StartProxy(t, Forward(log.URL))
 }
 
 // LodgeFlags returns the flags by which lodge delivers to this log.

@@ -91,14 +91,14 @@ func (log *RekorV2) flags(c RekorV2Config, port int) []string {
 
 // Front serves both sides of the log at one address, as public instances do: what is
 // written at /api/v2/log, what is read at /api/v2.
-func (log *RekorV2) Front() *Proxy {
-	log.t.Helper()
+func (log *RekorV2) Front(t TB) *Proxy {
+	t.Helper()
 	mux := http.NewServeMux()
 	files := http.StripPrefix("/api/v2", http.FileServer(http.Dir(log.Dir)))
 	mux.Handle("/api/v2/checkpoint", files)
 	mux.Handle("/api/v2/tile/", files)
 	mux.Handle("/", Forward(log.URL))
-	return StartProxy(log.t, mux)
+	return StartProxy(t, mux)
 }
 
 // Version is that of Rekor's protocol.

@@ -107,7 +107,7 @@ func TestRekorV2Serves(t *testing.T) {
 		t.Errorf("the read side counted %d requests", n)
 	}
 
-	front := log.Front()
+	front := log.Front(t)
 	if status, answer := post(t, front.URL+"/api/v2/log/entries", first); status != http.StatusConflict {
 		t.Errorf("submitting at the front: %d %s", status, answer)
 	}
