@@ -13,7 +13,7 @@ package deliver
 import (
 	"context"
 	"fmt"
-	"sync"
+	"iter"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -74,8 +74,10 @@ type Store interface {
 // Log is a transparency log. Every entry that it returns is verified; errors are
 // *lodge.Error where something is known about them.
 type Log interface {
-	// Plan says what will be sent, and refuses what the log can't take.
+	// Plan says what is sent, or would have been, and refuses what such a log never takes.
 	Plan(ctx context.Context, att *bundle.Attestation) (lodge.Intent, error)
+	// Admit refuses what could not be verified if it were logged now.
+	Admit(ctx context.Context, att *bundle.Attestation) error
 	// Adopt returns the entry of att.Entries that is this log's, or lodge.ErrNotFound.
 	Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Entry, error)
 	// Find looks for what was planned, from a checkpoint fetched after the call.
@@ -88,8 +90,8 @@ type Log interface {
 type Repository interface {
 	// Plan says what will be sent: the bundle with these entries, and its manifest's digest.
 	Plan(ctx context.Context, att *bundle.Attestation, subject lodge.Digest, entries ...lodge.Entry) (lodge.Intent, error)
-	// Candidates returns what key tag and annotated referrers lead to, not verified.
-	Candidates(ctx context.Context, key lodge.Key, signer lodge.Signer, subject lodge.Digest) ([]oci.Candidate, error)
+	// Candidates yields what key tag and annotated referrers lead to, not verified.
+	Candidates(ctx context.Context, key lodge.Key, signer lodge.Signer, subject lodge.Digest) iter.Seq2[oci.Candidate, error]
 	// Send attaches what was planned and returns once it is listed for its subject.
 	Send(ctx context.Context, key lodge.Key, signer lodge.Signer, subject lodge.Digest, intent lodge.Intent) (lodge.OCIReceipt, error)
 	// Adopt returns once a manifest that is there already is listed for its subject.
@@ -100,7 +102,7 @@ type Repository interface {
 
 // Attest verifies a bundle and returns it as signed by the key given, or by a
 // certificate whose chain holds.
-type Attest func(ctx context.Context, b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error)
+type Attest func(b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error)
 
 // Target is a target with the client that reaches it: Log or Repository is set.
 type Target struct {
@@ -121,6 +123,7 @@ type Config struct {
 	Store   Store
 	Attest  Attest
 	Targets []Target
+	Known   map[string]Repository // by address: not delivered to here, but asked what they have
 	Cache   Cache
 	Lease   time.Duration // of a claim; every request ends before it; default 30s
 	Relist  time.Duration // how often the lists of repositories are looked at again; default 10m
@@ -189,47 +192,4 @@ func (e *Engine) Run(ctx context.Context) error {
 	}
 	g.Go(func() error { return e.follow(ctx) })
 	return g.Wait()
-}
-
-// What a watcher may wait for besides the news of one key.
-const (
-	anything = "*"    // any transition
-	holds    = "held" // a target was held
-)
-
-// watchers wakes whoever waits for news.
-type watchers struct {
-	mu    sync.Mutex
-	byKey map[string]map[chan struct{}]bool // by key, or one of the words above
-}
-
-func (w *watchers) add(subject string) (news chan struct{}, remove func()) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.byKey == nil {
-		w.byKey = map[string]map[chan struct{}]bool{}
-	}
-	if w.byKey[subject] == nil {
-		w.byKey[subject] = map[chan struct{}]bool{}
-	}
-	news = make(chan struct{}, 1)
-	w.byKey[subject][news] = true
-	return news, func() {
-		w.mu.Lock()
-		defer w.mu.Unlock()
-		if delete(w.byKey[subject], news); len(w.byKey[subject]) == 0 {
-			delete(w.byKey, subject)
-		}
-	}
-}
-
-func (w *watchers) notify(subject string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	for news := range w.byKey[subject] {
-		select {
-		case news <- struct{}{}:
-		default: // it has news already
-		}
-	}
 }

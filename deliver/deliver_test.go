@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -348,5 +349,56 @@ func TestStoreFails(t *testing.T) {
 		w.verified(a...)
 		w.leaves(1)
 		i.inOrder(a[0].Key)
+	})
+}
+
+// TestRegistryOutage: a registry that is down holds up what goes there, and nothing else.
+func TestRegistryOutage(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		healthy := w.registry
+		w.registry = down{}
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		for k := range 50 {
+			i.accept(w.statement(k), true)
+		}
+		pass(10 * time.Minute)
+		begin := time.Now()
+		d := i.push(w.statement(1000), false)
+		w.verified(d...)
+		if took := time.Since(begin); took > 10*time.Second {
+			t.Errorf("an envelope for the log alone took %s while the registry was down", took)
+		}
+		w.registry = healthy
+	})
+}
+
+// down is a registry that always answers 503.
+type down struct{}
+
+func (down) RoundTrip(r *http.Request) (*http.Response, error) {
+	recorder := httptest.NewRecorder()
+	recorder.WriteHeader(http.StatusServiceUnavailable)
+	res := recorder.Result()
+	res.Request = r
+	return res, nil
+}
+
+// TestUnknownCanFail: what is in doubt, then proven absent, and can't be sent any more,
+// ends; and so does what waits for it.
+func TestUnknownCanFail(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.adjust = func(t *deliver.Target) { t.Deadline = time.Minute }
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		w.log.Inject(logtest.Fault{Status: 503, Count: -1})
+		d := i.push(w.statement(1), true)
+		if d[0].State != lodge.Failed || d[0].Err.Code != "deadline" || !strings.Contains(d[0].Err.Message, "503") {
+			t.Errorf("%s, %+v", d[0].State, d[0].Err)
+		}
+		if d[1].State != lodge.Failed || d[1].Err.Class != lodge.ClassDependency {
+			t.Errorf("what requires it: %s, %+v", d[1].State, d[1].Err)
+		}
+		w.leaves(0)
 	})
 }

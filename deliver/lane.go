@@ -138,27 +138,43 @@ func (l *lane) storeAnswers(err error) {
 
 // attempt works on one claimed delivery until it is verified, failed or has to wait.
 func (l *lane) attempt(ctx context.Context, job lodge.Job) {
-	memory := l.engine.config.Memory
-	weight := min(int64(job.Size)*4+4096, memory) // raw, decoded, encoded, sent
-	if err := l.engine.memory.Acquire(ctx, weight); err != nil {
-		l.handBack(job)
+	a := l.newAttempt(ctx, job)
+	weight := min(int64(job.Size)*4+4096, l.engine.config.Memory) // raw, decoded, encoded, sent
+	waiting, cancel := context.WithDeadline(ctx, job.Lease)
+	defer cancel()
+	if err := l.engine.memory.Acquire(waiting, weight); err != nil {
+		a.fail(aside{lodge.Errorf(lodge.ClassRetry, "memory-full", "others of this process hold all the memory that attempts may have: %w", err)})
 		return
 	}
 	defer l.engine.memory.Release(weight)
-	ctx, cancel := context.WithDeadline(ctx, job.Lease)
-	defer cancel()
-	a := &attempt{lane: l, job: job, cancelled: func() bool { return ctx.Err() != nil && time.Now().Before(job.Lease) }}
-	err := l.engine.config.Store.Load(ctx, &a.job)
-	if err == nil {
-		err = a.run(ctx)
-	}
-	if err != nil {
+	if err := a.run(); err != nil {
 		a.fail(err)
 	}
 }
 
-// handBack makes a claimed delivery due again that nobody began to work on.
-func (l *lane) handBack(job lodge.Job) {
-	a := &attempt{lane: l, job: job, cancelled: func() bool { return true }}
-	a.fail(context.Canceled)
+// hold makes the target take nothing until an operator has mended it.
+func (l *lane) hold(failure *lodge.Error, now time.Time) {
+	slog.Warn("target held", "target", l.Name, "code", failure.Code, "reason", failure.Message)
+	if err := l.engine.config.Store.Hold(context.Background(), l.Target.Target, failure.Code, failure.Message, now); err != nil {
+		slog.Error("target could not be held", "target", l.Name, "error", err)
+	}
+	l.engine.watch.notify(holds)
+}
+
+// resume takes a held target up again of which this attempt was the probe.
+func (a *attempt) resume() {
+	if !a.job.Probe {
+		return
+	}
+	if err := a.engine.config.Store.Resume(context.Background(), a.Target.Target, time.Now()); err != nil {
+		slog.Error("target could not be resumed", "target", a.Name, "error", err)
+	}
+	slog.Info("target resumed", "target", a.Name)
+	a.nudge()
+}
+
+func (e *Engine) nudgeAll() {
+	for _, l := range e.lanes {
+		l.nudge()
+	}
 }

@@ -4,26 +4,32 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/bundle"
+	"github.com/lodgehq/lodge/dsse"
 	"github.com/lodgehq/lodge/rekor"
 )
 
 // toLog brings the envelope into the log, or finds it there. The order of the searches is
 // promise 3's: the incoming bundle, the key tags, then the log itself.
-func (a *attempt) toLog(ctx context.Context, att *bundle.Attestation) error {
+func (a *attempt) toLog(ctx context.Context) error {
+	att, err := bundle.Reopen(a.job.Submission)
+	if err != nil {
+		return err
+	}
 	if a.job.State == lodge.Queued {
 		found, err := a.known(ctx, att)
 		if err != nil {
 			return err
 		}
 		if found.Entry != nil {
-			return a.arrived(found)
+			return a.arrived(found, att)
 		}
 	}
-	intent, err := a.plan(ctx, att)
+	intent, err := a.planEntry(ctx, att)
 	if err != nil {
 		return err
 	}
@@ -32,10 +38,31 @@ func (a *attempt) toLog(ctx context.Context, att *bundle.Attestation) error {
 		return searchFailed(err)
 	}
 	if found.Entry != nil {
-		return a.arrived(found)
+		return a.arrived(found, att)
 	}
 	if a.job.State == lodge.Placed {
 		return lodge.Errorf(lodge.ClassUnknown, "not-integrated", "the log has promised the entry and has not integrated it yet")
+	}
+	if err := a.absent(); err != nil {
+		return err
+	}
+	intent.TreeSize = found.TreeSize
+	return a.sendEntry(ctx, att, intent)
+}
+
+// planEntry returns the intent of an earlier attempt, whose bytes are sent again as they
+// are, or a new one.
+func (a *attempt) planEntry(ctx context.Context, att *bundle.Attestation) (lodge.Intent, error) {
+	if a.job.Intent != nil {
+		return *a.job.Intent, nil
+	}
+	return a.Log.Plan(ctx, att)
+}
+
+// sendEntry submits what is absent.
+func (a *attempt) sendEntry(ctx context.Context, att *bundle.Attestation, intent lodge.Intent) error {
+	if err := a.Log.Admit(ctx, att); err != nil {
+		return err
 	}
 	if a.job.Intent != nil {
 		// The same bytes as before, to the shard that takes entries now.
@@ -45,26 +72,18 @@ func (a *attempt) toLog(ctx context.Context, att *bundle.Attestation) error {
 		}
 		intent.LogID, intent.ReadURL = now.LogID, now.ReadURL
 	}
-	intent.TreeSize = found.TreeSize
-	if err := a.write(intent); err != nil {
+	ctx, cancel, err := a.write(intent)
+	if err != nil {
 		return err
 	}
+	defer cancel()
 	sent := time.Now()
 	entry, err := a.Log.Send(ctx, att, intent)
 	if err != nil {
 		return err
 	}
 	a.took(time.Since(sent))
-	return a.arrived(rekor.Found{Entry: entry})
-}
-
-// plan returns the intent of an earlier attempt, whose bytes are sent again as they are,
-// or a new one.
-func (a *attempt) plan(ctx context.Context, att *bundle.Attestation) (lodge.Intent, error) {
-	if a.job.Intent != nil {
-		return *a.job.Intent, nil
-	}
-	return a.Log.Plan(ctx, att)
+	return a.arrived(rekor.Found{Entry: entry}, att)
 }
 
 // known looks for the log's entry where it costs the log nothing: in the bundle that came
@@ -77,12 +96,8 @@ func (a *attempt) known(ctx context.Context, att *bundle.Attestation) (rekor.Fou
 	if !errors.Is(err, lodge.ErrNotFound) {
 		return rekor.Found{}, searchFailed(err)
 	}
-	for _, memory := range a.job.Memory {
-		l := a.engine.lanes[memory.Target.Address]
-		if l == nil {
-			continue // not configured in this process
-		}
-		found, err := a.remembered(ctx, l, memory)
+	for _, d := range a.job.Memory {
+		found, err := a.remembered(ctx, d)
 		if err != nil || found.Entry != nil {
 			return found, err
 		}
@@ -92,21 +107,22 @@ func (a *attempt) known(ctx context.Context, att *bundle.Attestation) (rekor.Fou
 
 const codeMemoryHeld = "memory-held"
 
-// remembered asks one repository for a bundle of this envelope with this log's entry. A
-// repository that can't be asked is no proof that there is none.
-func (a *attempt) remembered(ctx context.Context, memory *lane, d lodge.Delivery) (rekor.Found, error) {
-	candidates, err := memory.Repository.Candidates(ctx, d.Key, d.Signer, d.Subject)
-	if failure := lodge.Classify(err); failure != nil {
-		code := "memory"
-		if failure.Class == lodge.ClassHeld {
-			held := attempt{lane: memory, job: lodge.Job{Delivery: d}}
-			held.hold(failure, time.Now())
-			code = codeMemoryHeld
-		}
-		return rekor.Found{}, lodge.Errorf(lodge.ClassUnknown, code, "%s may have it already and can't be asked: %w", memory.Name, err)
+// remembered asks the repository of a delivery for a bundle of this envelope with this
+// log's entry. That it can't be asked is no proof that there is none.
+func (a *attempt) remembered(ctx context.Context, d lodge.Delivery) (rekor.Found, error) {
+	memory, lane := a.engine.repository(d.Target.Address)
+	if memory == nil {
+		return rekor.Found{}, aside{lodge.Errorf(lodge.ClassUnknown, "memory",
+			"%s may have it already, and is not known to this process", d.Target.Name)}
 	}
-	for _, c := range candidates {
-		att := a.judge(ctx, c.Bundle)
+	for c, err := range memory.Candidates(ctx, d.Key, d.Signer, d.Subject) {
+		if err != nil {
+			return rekor.Found{}, a.notAsked(d, lane, err)
+		}
+		att, err := a.judge(c.Bundle)
+		if err != nil {
+			return rekor.Found{}, aside{searchFailed(err)}
+		}
 		if att == nil {
 			continue
 		}
@@ -119,24 +135,53 @@ func (a *attempt) remembered(ctx context.Context, memory *lane, d lodge.Delivery
 	return rekor.Found{}, nil
 }
 
-// judge returns a bundle that was found as an attestation, or nil where it is not of this
-// job's payload and signer or does not verify: anybody may have put it there.
-func (a *attempt) judge(ctx context.Context, raw []byte) *bundle.Attestation {
-	b, err := bundle.Parse(raw)
-	if err != nil {
-		return nil
+// notAsked says that a repository could not be asked, and holds it where it is to be held.
+func (a *attempt) notAsked(d lodge.Delivery, l *lane, err error) error {
+	code := "memory"
+	if failure := lodge.Classify(err); failure.Class == lodge.ClassHeld && l != nil {
+		l.hold(failure, time.Now())
+		code = codeMemoryHeld
 	}
-	att, err := a.engine.config.Attest(ctx, b, publicKey(a.job.Submission))
-	if err != nil || att.Key != a.job.Key || att.Signer != a.job.Signer {
-		return nil
-	}
-	return att
+	return aside{lodge.Errorf(lodge.ClassUnknown, code, "%s may have it already and can't be asked: %w", d.Target.Name, err)}
 }
 
-// arrived records that the log has the entry: proven, or promised so far.
-func (a *attempt) arrived(found rekor.Found) error {
+// judge returns a bundle that was found as an attestation, or nil where it is not of this
+// job's payload and signer or does not verify: anybody may have put it there. An error
+// says that it could not be judged.
+func (a *attempt) judge(raw []byte) (*bundle.Attestation, error) {
+	b, err := bundle.Parse(raw)
+	if err != nil || b.MediaType != bundle.MediaType || len(b.Envelope.Signatures) != 1 {
+		return nil, nil //nolint:nilerr // what lodge would not have published is nobody's
+	}
+	key, err := publicKey(a.job.Submission)
+	if err != nil {
+		return nil, err
+	}
+	att, err := a.engine.config.Attest(b, key)
+	if errors.Is(err, lodge.ErrSignature) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("a bundle that was found: %w", err)
+	}
+	if att.Key != a.job.Key || att.Signer != a.job.Signer {
+		return nil, nil
+	}
+	return att, nil
+}
+
+// publicKey returns the bare key that verified a submission, nil where a certificate did.
+func publicKey(sub lodge.Submission) (*dsse.PublicKey, error) {
+	if sub.SPKI == nil {
+		return nil, nil
+	}
+	return dsse.ParsePublicKey(sub.SPKI)
+}
+
+// arrived records that the log has the entry: proven, or promised so far. own is what was
+// accepted, which the entry may hold under another signature.
+func (a *attempt) arrived(found rekor.Found, own *bundle.Attestation) (err error) {
 	a.answered()
-	a.resume()
 	now := time.Now()
 	d := a.next(lodge.Verified, time.Time{})
 	d.Receipt = &lodge.Receipt{Log: &found.Entry.Receipt}
@@ -148,18 +193,27 @@ func (a *attempt) arrived(found rekor.Found) error {
 	} else {
 		change.Events = append(change.Events, lodge.LogEvent(lodge.InclusionVerified, d, now))
 	}
-	if found.Attestation != nil {
-		own, err := bundle.Reopen(a.job.Submission)
-		if err != nil {
+	if other := found.Attestation; other != nil && !sameSignature(other, own) {
+		if change.Bundle, err = other.Encode(); err != nil {
 			return err
 		}
-		if !bytes.Equal(found.Attestation.Signature, own.Signature) {
-			if change.Bundle, err = found.Attestation.Encode(); err != nil {
-				return err
-			}
-		}
 	}
-	return a.advance(change)
+	if err := a.advance(change); err != nil {
+		return err
+	}
+	a.resume()
+	return nil
+}
+
+// sameSignature tells whether both carry the same signature under the same certificate.
+func sameSignature(x, y *bundle.Attestation) bool {
+	leaf := func(a *bundle.Attestation) []byte {
+		if len(a.Certificates) == 0 {
+			return nil
+		}
+		return a.Certificates[0]
+	}
+	return bytes.Equal(x.Signature, y.Signature) && bytes.Equal(leaf(x), leaf(y))
 }
 
 // searchFailed turns what a search failed with into something that is never final and

@@ -8,28 +8,61 @@ import (
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/bundle"
-	"github.com/lodgehq/lodge/dsse"
 	"github.com/lodgehq/lodge/oci"
 )
 
 // toRepository attaches the bundle to its subject, or finds it attached.
 func (a *attempt) toRepository(ctx context.Context) error {
-	candidates, err := a.Repository.Candidates(ctx, a.job.Key, a.job.Signer, a.job.Subject)
-	if err != nil {
-		return err // subject-missing is final, for nothing was sent
-	}
-	for _, c := range candidates {
-		if there, err := a.complete(ctx, c); err != nil {
+	for c, err := range a.Repository.Candidates(ctx, a.job.Key, a.job.Signer, a.job.Subject) {
+		if err != nil {
+			return searchFailed(err)
+		}
+		there, err := a.complete(ctx, c)
+		if err != nil {
 			return err
-		} else if there {
+		}
+		if there {
 			receipt, err := a.Repository.Adopt(ctx, a.job.Subject, c.Manifest)
 			if err != nil {
-				return err
+				return searchFailed(err)
 			}
 			return a.published(receipt)
 		}
 	}
-	// The proofs are kept with those deliveries, so every attempt plans the same bytes.
+	if err := a.absent(); err != nil {
+		return err
+	}
+	return a.sendArtifact(ctx)
+}
+
+// complete tells whether a candidate is what would be published: it verifies, is of this
+// envelope and signer, and has the entry of each log that is required.
+func (a *attempt) complete(ctx context.Context, c oci.Candidate) (bool, error) {
+	att, err := a.judge(c.Bundle)
+	if err != nil {
+		return false, aside{searchFailed(err)}
+	}
+	if att == nil {
+		return false, nil
+	}
+	for _, required := range a.job.Required {
+		l := a.engine.lanes[required.Target.Address]
+		if l == nil || l.Log == nil {
+			return false, aside{fmt.Errorf("%s requires the log %s, which is not known to this process", a.Name, required.Target.Name)}
+		}
+		switch _, err := l.Log.Adopt(ctx, att); {
+		case errors.Is(err, lodge.ErrNotFound):
+			return false, nil
+		case err != nil:
+			return false, aside{searchFailed(err)}
+		}
+	}
+	return true, nil
+}
+
+// sendArtifact publishes the bundle with the proofs of the logs. Those are kept with their
+// deliveries, so every attempt plans the same bytes.
+func (a *attempt) sendArtifact(ctx context.Context) error {
 	att, entries, err := bundle.Assemble(a.job.Submission, a.job.Required)
 	if err != nil {
 		return err
@@ -38,9 +71,11 @@ func (a *attempt) toRepository(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.write(intent); err != nil {
+	ctx, cancel, err := a.write(intent)
+	if err != nil {
 		return err
 	}
+	defer cancel()
 	receipt, err := a.Repository.Send(ctx, a.job.Key, a.job.Signer, a.job.Subject, intent)
 	if err != nil {
 		return err
@@ -48,45 +83,23 @@ func (a *attempt) toRepository(ctx context.Context) error {
 	return a.published(receipt)
 }
 
-// complete tells whether a candidate is what would be published: it verifies, is of this
-// envelope and signer, and has the entry of each log that is required.
-func (a *attempt) complete(ctx context.Context, c oci.Candidate) (bool, error) {
-	att := a.judge(ctx, c.Bundle)
-	if att == nil {
-		return false, nil
-	}
-	for _, required := range a.job.Required {
-		l := a.engine.lanes[required.Target.Address]
-		if l == nil || l.Log == nil {
-			return false, fmt.Errorf("%s requires the log %s, which is not configured here", a.Name, required.Target.Name)
-		}
-		switch _, err := l.Log.Adopt(ctx, att); {
-		case errors.Is(err, lodge.ErrNotFound):
-			return false, nil
-		case err != nil:
-			return false, searchFailed(err)
-		}
-	}
-	return true, nil
-}
-
 func (a *attempt) published(receipt lodge.OCIReceipt) error {
 	a.answered()
-	a.resume()
 	d := a.next(lodge.Verified, time.Time{})
 	d.Receipt = &lodge.Receipt{OCI: &receipt}
 	d.Adopted = d.Adopted || d.Sends == 0
-	return a.advance(lodge.Change{Delivery: d, Events: []lodge.Event{lodge.PublishedEvent(d, time.Now())}})
+	if err := a.advance(lodge.Change{Delivery: d, Events: []lodge.Event{lodge.PublishedEvent(d, time.Now())}}); err != nil {
+		return err
+	}
+	a.resume()
+	return nil
 }
 
-// publicKey returns the bare key that verified a submission, nil where a certificate did.
-func publicKey(sub lodge.Submission) *dsse.PublicKey {
-	if sub.SPKI == nil {
-		return nil
+// repository returns the client of the repository with that address, and its lane where it
+// is delivered to here; nil where this process does not know it.
+func (e *Engine) repository(address string) (Repository, *lane) {
+	if l := e.lanes[address]; l != nil {
+		return l.Repository, l
 	}
-	key, err := dsse.ParsePublicKey(sub.SPKI)
-	if err != nil {
-		return nil // it verified once, so this can't be
-	}
-	return key
+	return e.config.Known[address], nil
 }

@@ -403,7 +403,7 @@ func (s *site) push(p *process, raw []byte, key *dsse.PublicKey, both bool) ([]l
 		if err != nil {
 			return nil, err
 		}
-		att, err := attest(context.Background(), b, key)
+		att, err := attest(b, key)
 		if err != nil {
 			return nil, err
 		}

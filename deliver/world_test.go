@@ -239,8 +239,8 @@ func (w *world) targets(leaves rekor.Leaves) []deliver.Target {
 	return targets
 }
 
-func attest(ctx context.Context, b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error) {
-	return verify.Signers{Keys: []*dsse.PublicKey{key}}.Attest(ctx, b)
+func attest(b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error) {
+	return verify.Signers{Keys: []*dsse.PublicKey{key}}.Attest(b)
 }
 
 // accept takes an envelope for the log, or for both.
@@ -250,7 +250,7 @@ func (i *instance) accept(raw []byte, both bool) []lodge.Accepted {
 	if err != nil {
 		i.w.t.Fatal(err)
 	}
-	att, err := attest(i.w.t.Context(), b, i.w.key.Public())
+	att, err := attest(b, i.w.key.Public())
 	if err != nil {
 		i.w.t.Fatal(err)
 	}
@@ -338,6 +338,7 @@ type planner struct{ client }
 
 type client interface {
 	Plan(att *bundle.Attestation) (lodge.Intent, error)
+	Admit(att *bundle.Attestation) error
 	Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Entry, error)
 	Find(ctx context.Context, att *bundle.Attestation, intent lodge.Intent) (rekor.Found, error)
 	Send(ctx context.Context, att *bundle.Attestation, intent lodge.Intent) (*lodge.Entry, error)
@@ -364,3 +365,5 @@ func (i *instance) resumedOnce() {
 		i.w.t.Errorf("events of the target: %v", got)
 	}
 }
+
+func (p planner) Admit(_ context.Context, att *bundle.Attestation) error { return p.client.Admit(att) }

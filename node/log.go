@@ -12,6 +12,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/bundle"
 	"github.com/lodgehq/lodge/rekor"
@@ -19,74 +21,68 @@ import (
 	"github.com/lodgehq/lodge/verify"
 )
 
-// logClient is a Rekor log whose version is found out when it is first needed, so that a
-// log that is down can be delivered to later. It implements deliver.Log.
+// logClient is a Rekor log. Which version it speaks is found out when it is first needed,
+// so that a log that is down can be delivered to later; what came with an envelope is
+// judged without that. It implements deliver.Log and verify.Voucher.
 type logClient struct {
-	node   *Node
-	shards []shard // the one that the URL names, then those that follow it
+	url, readURL string
+	v1, v2       rekorClient // nil where it can't be that
+	unfit        error       // why one of them is nil
 
-	mu     sync.Mutex
-	client rekorClient // guarded by mu; nil until the version is known
+	asking  singleflight.Group
+	mu      sync.Mutex
+	version rekor.Version // guarded by mu; 0 until it is known
 }
 
 // rekorClient is what clients of both versions do.
 type rekorClient interface {
 	Plan(att *bundle.Attestation) (lodge.Intent, error)
+	Admit(att *bundle.Attestation) error
+	Vouch(att *bundle.Attestation) (*lodge.Entry, error)
 	Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Entry, error)
 	Find(ctx context.Context, att *bundle.Attestation, intent lodge.Intent) (rekor.Found, error)
 	Send(ctx context.Context, att *bundle.Attestation, intent lodge.Intent) (*lodge.Entry, error)
 }
 
 func (n *Node) newLog(ctx context.Context, c Log) (*logClient, error) {
-	l := &logClient{node: n}
+	var shards []shard
 	for _, c := range append([]Log{c}, c.Shards...) {
 		s, err := n.newShard(ctx, c)
 		if err != nil {
 			return nil, err
 		}
-		l.shards = append(l.shards, s)
+		shards = append(shards, s)
+	}
+	l := &logClient{url: c.URL, readURL: c.ReadURL}
+	v1, notV1 := n.newV1(shards)
+	v2, notV2 := n.newV2(shards)
+	if notV1 != nil && notV2 != nil {
+		return nil, notV2
+	}
+	if l.unfit = errors.Join(notV1, notV2); notV1 == nil {
+		l.v1 = v1
+	}
+	if notV2 == nil {
+		l.v2 = v2
 	}
 	return l, nil
 }
 
-// open connects once, finds out the version, and returns the client.
-func (l *logClient) open(ctx context.Context) (rekorClient, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.client != nil {
-		return l.client, nil
+func (n *Node) newV1(shards []shard) (*rekor.V1, error) {
+	if len(shards) > 1 {
+		return nil, errors.New("`shards` are for Rekor v2: a v1 log finds its shards itself")
 	}
-	version, err := rekor.Detect(ctx, httpClient, l.shards[0].URL, l.shards[0].ReadURL)
-	if err != nil {
-		return nil, err
-	}
-	if version == rekor.Version1 {
-		l.client, err = l.openV1()
-	} else {
-		l.client, err = l.openV2()
-	}
-	if err != nil {
-		l.client = nil
-		return nil, lodge.Errorf(lodge.ClassHeld, "log-key", "%w", err)
-	}
-	return l.client, nil
-}
-
-func (l *logClient) openV1() (rekorClient, error) {
-	if len(l.shards) > 1 {
-		return nil, errors.New("it is a Rekor v1 log, which finds its shards itself: `shards` are for v2")
-	}
-	o, err := l.options(l.shards[0], rekor.Version1)
+	o, err := n.options(shards[0], rekor.Version1)
 	if err != nil {
 		return nil, err
 	}
 	return rekor.NewV1(o)
 }
 
-func (l *logClient) openV2() (rekorClient, error) {
+func (n *Node) newV2(shards []shard) (*rekor.Shards, error) {
 	var clients []*rekor.V2
-	for _, s := range l.shards {
-		o, err := l.options(s, rekor.Version2)
+	for _, s := range shards {
+		o, err := n.options(s, rekor.Version2)
 		if err != nil {
 			return nil, err
 		}
@@ -100,14 +96,53 @@ func (l *logClient) openV2() (rekorClient, error) {
 	return rekor.NewShards(clients...)
 }
 
-func (l *logClient) options(s shard, version rekor.Version) (rekor.Options, error) {
+func (n *Node) options(s shard, version rekor.Version) (rekor.Options, error) {
 	keys, err := s.keys(version)
-	return rekor.Options{URL: s.URL, ReadURL: s.ReadURL, HTTP: httpClient, Leaves: l.node.store, Signer: l.signer, Keys: keys}, err
+	return rekor.Options{URL: s.URL, ReadURL: s.ReadURL, HTTP: httpClient, Leaves: n.store, Signer: n.certified, Keys: keys}, err
 }
 
-// signer judges a certificate in a log's entry.
-func (l *logClient) signer(cert *x509.Certificate, at time.Time) (lodge.Signer, error) {
-	root := l.node.signers.Root
+// open returns the client of the version that the log speaks.
+func (l *logClient) open(ctx context.Context) (rekorClient, error) {
+	l.mu.Lock()
+	version := l.version
+	l.mu.Unlock()
+	if version == 0 {
+		found, err, _ := l.asking.Do("", func() (any, error) { return rekor.Detect(ctx, httpClient, l.url, l.readURL) })
+		if err != nil {
+			return nil, err
+		}
+		version = found.(rekor.Version)
+		l.mu.Lock()
+		l.version = version
+		l.mu.Unlock()
+	}
+	client := l.v1
+	if version == rekor.Version2 {
+		client = l.v2
+	}
+	if client == nil {
+		return nil, lodge.Errorf(lodge.ClassHeld, "log-key", "it is a Rekor v%d log, and: %w", version, l.unfit)
+	}
+	return client, nil
+}
+
+// clients returns those of the versions that it may speak.
+func (l *logClient) clients() []rekorClient {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var clients []rekorClient
+	if l.v1 != nil && l.version != rekor.Version2 {
+		clients = append(clients, l.v1)
+	}
+	if l.v2 != nil && l.version != rekor.Version1 {
+		clients = append(clients, l.v2)
+	}
+	return clients
+}
+
+// certified judges a certificate in a log's entry.
+func (n *Node) certified(cert *x509.Certificate, at time.Time) (lodge.Signer, error) {
+	root := n.signers.Root
 	if root == nil {
 		return "", errors.New("no trusted root is given to judge certificates by")
 	}
@@ -122,12 +157,30 @@ func (l *logClient) Plan(ctx context.Context, att *bundle.Attestation) (lodge.In
 	return client.Plan(att)
 }
 
-func (l *logClient) Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Entry, error) {
+func (l *logClient) Admit(ctx context.Context, att *bundle.Attestation) error {
 	client, err := l.open(ctx)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return client.Adopt(ctx, att)
+	return client.Admit(att)
+}
+
+func (l *logClient) Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Entry, error) {
+	return first(l.clients(), func(c rekorClient) (*lodge.Entry, error) { return c.Adopt(ctx, att) })
+}
+
+func (l *logClient) Vouch(att *bundle.Attestation) (*lodge.Entry, error) {
+	return first(l.clients(), func(c rekorClient) (*lodge.Entry, error) { return c.Vouch(att) })
+}
+
+// first returns what the first client finds.
+func first(clients []rekorClient, find func(rekorClient) (*lodge.Entry, error)) (*lodge.Entry, error) {
+	for _, c := range clients {
+		if e, err := find(c); !errors.Is(err, lodge.ErrNotFound) {
+			return e, err
+		}
+	}
+	return nil, lodge.ErrNotFound
 }
 
 func (l *logClient) Find(ctx context.Context, att *bundle.Attestation, intent lodge.Intent) (rekor.Found, error) {

@@ -96,18 +96,21 @@ func (n *Node) Run(ctx context.Context) error { return n.engine.Run(ctx) }
 func (n *Node) Close() error { return n.store.Close() }
 
 // attest verifies a bundle that was found in a log or repository.
-func (n *Node) attest(ctx context.Context, b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error) {
+func (n *Node) attest(b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error) {
 	signers := n.signers
 	signers.Keys = nil
 	if key != nil {
 		signers.Keys = []*dsse.PublicKey{key}
 	}
-	return signers.Attest(ctx, b)
+	return signers.Attest(b)
 }
 
 // signers returns whose envelopes are accepted.
 func (c *Config) signers() (verify.Signers, error) {
 	var s verify.Signers
+	if len(c.Signers) > 0 {
+		s.Identities = []verify.Identity{} // nobody's certificate but of those that are named
+	}
 	for _, signer := range c.Signers {
 		if signer.Key == "" {
 			s.Identities = append(s.Identities, verify.Identity{Identity: signer.Identity, Issuer: signer.Issuer})

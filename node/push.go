@@ -100,7 +100,7 @@ func (n *Node) prepare(ctx context.Context, sub Submission) (*bundle.Attestation
 	if sub.Key != nil {
 		signers.Keys = append([]*dsse.PublicKey{sub.Key}, signers.Keys...)
 	}
-	att, err := signers.Attest(ctx, b)
+	att, err := signers.Attest(b)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -34,9 +34,6 @@ var algorithmsV1 = map[dsse.Algorithm]bool{
 	dsse.Ed25519:         true,
 }
 
-// Unindexed is the index of an entry that a v1 log promised without saying where it will be.
-const Unindexed = -1
-
 // proposedDSSE is what Rekor v1 takes for a DSSE envelope.
 type proposedDSSE struct {
 	ProposedContent struct {
@@ -94,16 +91,13 @@ func (c *V1) key(logID string) (tlog.Key, bool) {
 
 // Plan prepares the submission of att, offline: the request's bytes, the hash of the leaf that
 // they will become, and as EntryUUID its 64 hex digits (the tree id in front of them is the log's to
-// say). What the log can't take is a *lodge.Error of class permanent or certificate.
+// say). What no v1 log takes is a *lodge.Error of class permanent.
 func (c *V1) Plan(att *bundle.Attestation) (lodge.Intent, error) {
 	if !algorithmsV1[att.Algorithm] {
 		return lodge.Intent{}, unsupported("a Rekor v1 log takes no DSSE signature by %s: it verifies with SHA-256 only, RSA by PKCS #1 v1.5, and pure Ed25519", att.Algorithm)
 	}
 	verifier := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: att.PublicKey.SPKI})
 	if len(att.Certificates) > 0 {
-		if err := validNow(att.Certificates[0]); err != nil {
-			return lodge.Intent{}, err
-		}
 		verifier = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: att.Certificates[0]})
 	}
 	envelope, err := marshal(envelopeV1{att.Payload, att.PayloadType, []signatureV1{{att.Signature}}})
@@ -143,8 +137,15 @@ func sha256Value(b []byte) hashValue {
 	return hashValue{Algorithm: "sha256", Value: hex.EncodeToString(sum[:])}
 }
 
-// validNow refuses a certificate whose time is over: a v1 log's integrated time would lie
-// outside of its validity, and no verifier would take the entry.
+// Admit refuses what could not be verified if it were logged now: an attestation under a
+// certificate whose time is over. The log's integrated time would lie outside of it.
+func (c *V1) Admit(att *bundle.Attestation) error {
+	if len(att.Certificates) == 0 {
+		return nil
+	}
+	return validNow(att.Certificates[0])
+}
+
 func validNow(der []byte) error {
 	cert, err := x509.ParseCertificate(der)
 	if err != nil {
@@ -163,24 +164,35 @@ func validNow(der []byte) error {
 // One without inclusion proof must have a valid signed entry timestamp, and its proof is fetched from
 // the log. The error wraps lodge.ErrNotFound where there is none.
 func (c *V1) Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Entry, error) {
+	vouched, err := c.Vouch(att)
+	if err != nil || vouched.Receipt.InclusionProof != nil {
+		return vouched, err
+	}
+	proven, err := c.byLeaf(ctx, vouched.Receipt.LeafHash)
+	var failed *lodge.Error
+	if err != nil && !errors.As(err, &failed) {
+		err = notAdopted(c.LogID(), err)
+	}
+	return proven, err // that the log did not tell, or lied, is not "none"
+}
+
+// Vouch is Adopt without the network: an entry that is only promised, by its signed entry
+// timestamp, is returned as such.
+func (c *V1) Vouch(att *bundle.Attestation) (*lodge.Entry, error) {
 	reason := error(nil)
 	for _, e := range att.Entries {
 		if _, ours := c.key(e.Receipt.LogID); !ours {
 			continue
 		}
-		var adopted *lodge.Entry
-		if adopted, reason = c.adopt(ctx, e, att); reason == nil {
-			return adopted, nil
+		var vouched *lodge.Entry
+		if vouched, reason = c.vouch(e, att); reason == nil {
+			return vouched, nil
 		}
-	}
-	var failed *lodge.Error
-	if errors.As(reason, &failed) {
-		return nil, failed // the log did not tell, or lied: that is not "none"
 	}
 	return nil, notAdopted(c.LogID(), reason)
 }
 
-func (c *V1) adopt(ctx context.Context, e lodge.Entry, att *bundle.Attestation) (*lodge.Entry, error) {
+func (c *V1) vouch(e lodge.Entry, att *bundle.Attestation) (*lodge.Entry, error) {
 	if err := Bind(e.Body, att); err != nil {
 		return nil, err
 	}
@@ -192,15 +204,11 @@ func (c *V1) adopt(ctx context.Context, e lodge.Entry, att *bundle.Attestation) 
 			said.Verification.Proof.Hashes = append(said.Verification.Proof.Hashes, hexDigest(h))
 		}
 	}
-	leaf := tlog.LeafHash(e.Body)
-	adopted, err := c.verify("", said, leaf)
+	vouched, err := c.verify("", said, tlog.LeafHash(e.Body))
 	if err != nil {
 		return nil, errors.New(err.Error()) // the bundle's fault, no reason to hold the log
 	}
-	if adopted.Receipt.InclusionProof != nil {
-		return adopted, nil
-	}
-	return c.byLeaf(ctx, leaf)
+	return vouched, nil
 }
 
 // Send submits the recorded request and returns the verified entry, whether the log made it now or
@@ -248,17 +256,13 @@ func (c *V1) created(ctx context.Context, a Answer, leaf lodge.Digest) (*lodge.E
 
 // conflict turns "already there" into an entry. The leaf hash is in the UUID that the log names.
 func (c *V1) conflict(ctx context.Context, a Answer, leaf lodge.Digest) (*lodge.Entry, error) {
-	uuid := ""
-	if location := a.Header.Get("Location"); location != "" {
-		uuid = path.Base(location)
-		if !strings.HasSuffix(uuid, leaf.Hex()) {
-			return nil, lies("the log says that the entry is %.100q, which is not the leaf %s", uuid, leaf)
-		}
+	if location := a.Header.Get("Location"); location != "" && !strings.HasSuffix(path.Base(location), leaf.Hex()) {
+		return nil, lies("the log says that the entry is %.100q, which is not the leaf %s", location, leaf)
 	}
 	e, err := c.byLeaf(ctx, leaf)
-	if errors.Is(err, lodge.ErrNotFound) { // queued, not integrated: 409 comes before that
-		promised := lodge.LogReceipt{LogID: c.LogID(), LogIndex: Unindexed, EntryUUID: uuid, LeafHash: leaf}
-		return &lodge.Entry{Kind: "dsse", Version: "0.0.1", Receipt: promised}, nil
+	if errors.Is(err, lodge.ErrNotFound) {
+		// Queued and not integrated, for 409 comes before that; or somebody else's answer.
+		return nil, lodge.Errorf(lodge.ClassUnknown, "not-integrated", "the log says that it has the entry already (HTTP 409), and does not show it yet")
 	}
 	if err != nil {
 		return nil, afterwards(err)
@@ -335,8 +339,8 @@ func (c *V1) verify(uuid string, said entryV1, leaf lodge.Digest) (*lodge.Entry,
 		return nil, lies("the log calls the leaf %s %.100q", leaf, uuid)
 	}
 	set, proof := said.Verification.SET, said.Verification.Proof
-	if len(set) == 0 && proof == nil {
-		return nil, lies("the log answers with an entry that it neither promises nor proves")
+	if len(set) == 0 {
+		return nil, lies("the log answers with an entry without a signed entry timestamp: nothing vouches for its index and time")
 	}
 	kind, version, err := kindOf(said.Body)
 	if err != nil {

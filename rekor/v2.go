@@ -89,17 +89,13 @@ func NewV2(o Options) (*V2, error) {
 func (c *V2) LogID() string { return c.key.LogID() }
 
 // Plan prepares the submission of att, offline: the request's bytes and the hash of the leaf that
-// they will become. What the log can't take is a *lodge.Error of class permanent or certificate.
+// they will become. What no v2 log takes is a *lodge.Error of class permanent.
 func (c *V2) Plan(att *bundle.Attestation) (lodge.Intent, error) {
 	if _, ok := algorithmsV2[att.Algorithm]; !ok {
 		if att.Algorithm == dsse.Ed25519 {
 			return lodge.Intent{}, unsupported("a Rekor v2 log takes no pure Ed25519 signature: sign with Ed25519ph, ECDSA or RSA")
 		}
 		return lodge.Intent{}, unsupported("a Rekor v2 log takes no signature by %s", att.Algorithm)
-	}
-	if len(att.Certificates) > 0 && len(att.Timestamps) == 0 {
-		return lodge.Intent{}, lodge.Errorf(lodge.ClassCertificate, "no-timestamp",
-			"a Rekor v2 log states no time, so an entry under a certificate needs an RFC 3161 timestamp to be verified: hand in the Sigstore bundle that has one")
 	}
 	var r requestV2
 	h := att.Algorithm.Hash().New()
@@ -128,6 +124,16 @@ func (c *V2) Plan(att *bundle.Attestation) (lodge.Intent, error) {
 		LogID:    c.LogID(),
 		ReadURL:  c.o.ReadURL,
 	}, nil
+}
+
+// Admit refuses what could not be verified if it were logged: an attestation under a
+// certificate without a trusted time.
+func (c *V2) Admit(att *bundle.Attestation) error {
+	if len(att.Certificates) > 0 && len(att.Timestamps) == 0 {
+		return lodge.Errorf(lodge.ClassCertificate, "no-timestamp",
+			"a Rekor v2 log states no time, so an entry under a certificate needs an RFC 3161 timestamp to be verified: hand in the Sigstore bundle that has one")
+	}
+	return nil
 }
 
 func tooLarge(size int, limit int64) *lodge.Error {

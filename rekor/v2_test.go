@@ -97,8 +97,7 @@ func TestV2PlanRefuses(t *testing.T) {
 	}
 	att := certified(t, 1)
 	att.Timestamps = nil
-	_, err := c.Plan(att)
-	wantError(t, err, lodge.ClassCertificate, "no-timestamp")
+	wantError(t, c.Admit(att), lodge.ClassCertificate, "no-timestamp")
 
 	small, err := rekor.NewV2(rekor.Options{URL: logtest.URL, HTTP: log.Client(), Keys: []tlog.Key{log.Key()}, Leaves: index, MaxRequest: 200})
 	if err != nil {

@@ -80,6 +80,10 @@ func (c Checkpoint) TreeID() (int64, bool) {
 }
 
 // parseText reads a checkpoint's text: origin, size, root and perhaps extension lines.
+// maxTree bounds the size of a tree, in leaves. No log will reach it, and the arithmetic of
+// tiles is far from its limits there.
+const maxTree = 1 << 48
+
 func parseText(text string) (Checkpoint, error) {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(lines) < 3 {
@@ -92,7 +96,7 @@ func parseText(text string) (Checkpoint, error) {
 	}
 	size, err := strconv.ParseInt(lines[1], 10, 64)
 	// "decimal … with no leading zeroes" (C2SP tlog-checkpoint); ParseInt takes "+1" too.
-	if err != nil || size < 0 || strconv.FormatInt(size, 10) != lines[1] {
+	if err != nil || size < 0 || size > maxTree || strconv.FormatInt(size, 10) != lines[1] {
 		return Checkpoint{}, fmt.Errorf("tree size %.40q", lines[1])
 	}
 	var root lodge.Digest

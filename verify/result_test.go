@@ -98,7 +98,7 @@ func outcomes(r verify.Result) (all []string) {
 func TestBundle(t *testing.T) {
 	key := newKey(t)
 	signers := verify.Signers{Keys: []*dsse.PublicKey{public(t, key)}}
-	att := must[*bundle.Attestation](t)(signers.Attest(t.Context(), envelope(signature(t, key))))
+	att := must[*bundle.Attestation](t)(signers.Attest(envelope(signature(t, key))))
 	v1, v2 := newLogV1(t), must[*logtest.Log](t)(logtest.NewV2("log.test"))
 	keyV1 := must[tlog.Key](t)(tlog.NewV1Key("", v1.Public()))
 	publicV2 := must[crypto.PublicKey](t)(tlog.ParsePublicKey(v2.PublicPEM()))
@@ -178,7 +178,7 @@ func otherCheckpoint(t *testing.T, l *logtest.Log) string {
 func TestBundlePromise(t *testing.T) {
 	key := newKey(t)
 	trust := verify.Trust{Signers: verify.Signers{Keys: []*dsse.PublicKey{public(t, key)}}, Bind: contains}
-	att := must[*bundle.Attestation](t)(trust.Signers.Attest(t.Context(), envelope(signature(t, key))))
+	att := must[*bundle.Attestation](t)(trust.Signers.Attest(envelope(signature(t, key))))
 	l := newLogV1(t)
 	trust.LogKeys = []crypto.PublicKey{l.Public()}
 	raw := string(must[[]byte](t)(att.Encode(l.entry(t, att, time.Now()))))
@@ -242,7 +242,7 @@ func TestBundleCertificate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b := envelope(sig)
 			b.Certificates, b.Timestamps = [][]byte{w.certificate(key, tt.from)}, tt.timestamps
-			att := must[*bundle.Attestation](t)(verify.Signers{}.Attest(t.Context(), b))
+			att := must[*bundle.Attestation](t)(verify.Signers{}.Attest(b))
 			var entries []lodge.Entry
 			if !tt.logged.IsZero() {
 				entries = append(entries, l.entry(t, att, tt.logged))
@@ -282,7 +282,7 @@ func TestBundleRefuses(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	key := newKey(t)
-	att := must[*bundle.Attestation](t)(verify.Signers{Keys: []*dsse.PublicKey{public(t, key)}}.Attest(t.Context(), envelope(signature(t, key))))
+	att := must[*bundle.Attestation](t)(verify.Signers{Keys: []*dsse.PublicKey{public(t, key)}}.Attest(envelope(signature(t, key))))
 	raw := must[[]byte](t)(att.Encode())
 	r := must[verify.Result](t)(verify.Bundle(raw, verify.Trust{Signers: verify.Signers{Keys: []*dsse.PublicKey{public(t, newKey(t))}}}))
 	check(t, r, false, []string{"signature failed"})
@@ -300,7 +300,7 @@ func FuzzBundle(f *testing.F) {
 	key := must[*ecdsa.PrivateKey](f)(ecdsa.GenerateKey(elliptic.P256(), rand.Reader))
 	digest := sha256.Sum256(dsse.PAE(payloadType, []byte(payload)))
 	trust := verify.Trust{Bind: contains, Signers: verify.Signers{Keys: []*dsse.PublicKey{must[*dsse.PublicKey](f)(dsse.NewPublicKey(key.Public()))}}}
-	att := must[*bundle.Attestation](f)(trust.Signers.Attest(f.Context(), envelope(must[[]byte](f)(key.Sign(rand.Reader, digest[:], crypto.SHA256)))))
+	att := must[*bundle.Attestation](f)(trust.Signers.Attest(envelope(must[[]byte](f)(key.Sign(rand.Reader, digest[:], crypto.SHA256)))))
 	l := must[*logtest.Log](f)(logtest.NewV2("log.test"))
 	trust.Logs = []tlog.Key{l.Key()}
 	f.Add(must[[]byte](f)(att.Encode(entryV2(f, l, att))))

@@ -3,7 +3,7 @@
 //
 // Certificates and timestamps are judged with sigstore-go against a Sigstore trusted root;
 // log entries with package tlog. Whether an entry is about an envelope is the log's business:
-// package rekor says so through [Trust.Bind] and [Adopter].
+// package rekor says so through [Trust.Bind] and [Voucher].
 //
 // Floor 2: it may import the root package, dsse, bundle, tlog and sigstore-go.
 package verify

@@ -83,7 +83,7 @@ func TestRootBelievesLogsInTime(t *testing.T) {
 		BaseURL: "https://rekor.test", ID: l.id[:], PublicKey: l.Public(),
 		ValidityPeriodStart: time.Date(2021, 1, 1, 0, 0, 0, 0, time.UTC), ValidityPeriodEnd: time.Date(2024, 1, 1, 0, 0, 0, 0, time.UTC),
 	})}
-	att := must[*bundle.Attestation](t)(signers.Attest(t.Context(), envelope(signature(t, key))))
+	att := must[*bundle.Attestation](t)(signers.Attest(envelope(signature(t, key))))
 	for year, ok := range map[int]bool{2020: false, 2023: true, 2025: false} {
 		raw := must[[]byte](t)(att.Encode(l.entry(t, att, time.Date(year, 6, 1, 0, 0, 0, 0, time.UTC))))
 		r := must[verify.Result](t)(verify.Bundle(raw, verify.Trust{Signers: signers, Bind: contains}))

@@ -1,7 +1,6 @@
 package verify
 
 import (
-	"context"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -16,16 +15,16 @@ import (
 // Signers says whose signatures count.
 //
 // With Keys alone, those of these keys. With Root, also those under a certificate that the
-// root vouches for, of the Identities where any are named. With neither, any signature under
+// root vouches for, of the Identities unless those are nil. With neither, any signature under
 // the certificate that the bundle carries; the signer is then the key in it and not the
 // identity, for anybody can write a certificate that claims to be somebody.
 type Signers struct {
 	Keys       []*dsse.PublicKey
-	Identities []Identity // need Root
+	Identities []Identity // whose certificates count; nil: everybody's that Root vouches for
 	Root       *Root
 
 	// Logs say when a bundle was logged, where nothing else says when it was signed.
-	Logs []Adopter
+	Logs []Voucher
 }
 
 // Identity is who a certificate is for, as both are written in it.
@@ -34,18 +33,18 @@ type Identity struct {
 	Issuer   string // URL of the OpenID Connect provider that vouched for it
 }
 
-// Adopter finds the entry of one log among those that came with an attestation, and verifies
-// it: what is in it, its proof, and its signed entry timestamp where it has one. Where there is
-// none the error wraps lodge.ErrNotFound. It may ask the log, and makes no entry.
-type Adopter interface {
-	Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Entry, error)
+// Voucher finds the entry of one log among those that came with an attestation, and verifies
+// it without the network: what is in it, its signed entry timestamp, and its proof where it
+// has one. Where there is none the error wraps lodge.ErrNotFound.
+type Voucher interface {
+	Vouch(att *bundle.Attestation) (*lodge.Entry, error)
 }
 
 // Attest picks the signature of the bundle that counts, and says who signed. Of several that
 // count it is the one under the first of the Keys, else the one under the certificate, so
 // that the order of the signatures does not matter. The error wraps lodge.ErrSignature and
 // says what was tried and what to do.
-func (s Signers) Attest(ctx context.Context, b *bundle.Bundle) (*bundle.Attestation, error) {
+func (s Signers) Attest(b *bundle.Bundle) (*bundle.Attestation, error) {
 	if len(s.Identities) > 0 && s.Root == nil {
 		return nil, errors.New("identities are named as signers, and there is no trusted root to judge certificates by: give --trusted-root")
 	}
@@ -53,7 +52,7 @@ func (s Signers) Attest(ctx context.Context, b *bundle.Bundle) (*bundle.Attestat
 	if err != nil || len(att.Certificates) == 0 || s.Root == nil {
 		return att, err
 	}
-	at, known := s.times(ctx, att)
+	at, known := s.times(att)
 	if att.Signer, err = s.certified(att, at); err == nil {
 		return att, nil
 	}
@@ -100,7 +99,7 @@ func (s Signers) nobody(b *bundle.Bundle, why string) error {
 
 // times says when att was signed: the times that timestamp authorities vouch for; else those
 // that logs do; else nothing is known, and it is signed now.
-func (s Signers) times(ctx context.Context, att *bundle.Attestation) (at []time.Time, known bool) {
+func (s Signers) times(att *bundle.Attestation) (at []time.Time, known bool) {
 	for _, ts := range att.Timestamps {
 		if t, err := s.Root.Time(ts, att.Signature); err == nil {
 			at = append(at, t)
@@ -110,7 +109,7 @@ func (s Signers) times(ctx context.Context, att *bundle.Attestation) (at []time.
 		return at, true
 	}
 	for _, l := range s.Logs {
-		e, err := l.Adopt(ctx, att)
+		e, err := l.Vouch(att)
 		// A log's time means nothing without its promise (sigstore_rekor.proto, integrated_time).
 		if err == nil && len(e.SET) > 0 && e.Receipt.IntegratedTime > 0 {
 			at = append(at, time.Unix(e.Receipt.IntegratedTime, 0))
@@ -134,7 +133,7 @@ func (s Signers) certified(att *bundle.Attestation, at []time.Time) (lodge.Signe
 		if id, err = s.Root.identity(cert, t); err != nil {
 			continue
 		}
-		if len(s.Identities) > 0 && !slices.Contains(s.Identities, id) {
+		if s.Identities != nil && !slices.Contains(s.Identities, id) {
 			return "", fmt.Errorf("it is signed by %q of %q, who is not among the signers", id.Identity, id.Issuer)
 		}
 		return lodge.CertificateSigner(id.Identity, id.Issuer)

@@ -48,7 +48,7 @@ func TestAttestByKey(t *testing.T) {
 		{"no signature at all", [][]byte{[]byte("none")}, keys, nil, nil},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			att, err := verify.Signers{Keys: tt.keys}.Attest(t.Context(), envelope(tt.signatures...))
+			att, err := verify.Signers{Keys: tt.keys}.Attest(envelope(tt.signatures...))
 			if tt.want == nil {
 				refused(t, err, "give --key")
 				return
@@ -96,9 +96,9 @@ func TestAttestByCertificate(t *testing.T) {
 		{"stamped by another authority", expired, [][]byte{strange}, verify.Signers{Root: w.root}, "", "as of"},
 		{"another signature stamped", expired, [][]byte{onOther}, verify.Signers{Root: w.root}, "", "as of"},
 		{"valid when logged", expired, nil, verify.Signers{Root: w.root,
-			Logs: []verify.Adopter{loggedAt{}, loggedAt{now.Add(-55 * time.Minute)}}}, certified, ""},
+			Logs: []verify.Voucher{loggedAt{}, loggedAt{now.Add(-55 * time.Minute)}}}, certified, ""},
 		{"expired when logged", expired, nil, verify.Signers{Root: w.root,
-			Logs: []verify.Adopter{loggedAt{now.Add(-time.Minute)}}}, "", "as of"},
+			Logs: []verify.Voucher{loggedAt{now.Add(-time.Minute)}}}, "", "as of"},
 		{"another root", fresh, nil, verify.Signers{Root: other.root}, "", "no authority"},
 		{"no root: its key", fresh, nil, verify.Signers{}, public(t, key).Signer(), ""},
 		{"no root: expired does not matter", expired, nil, verify.Signers{}, public(t, key).Signer(), ""},
@@ -109,7 +109,7 @@ func TestAttestByCertificate(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			b := envelope(sig)
 			b.Certificates, b.Timestamps = [][]byte{tt.certificate}, tt.timestamps
-			att, err := tt.signers.Attest(t.Context(), b)
+			att, err := tt.signers.Attest(b)
 			if tt.want == "" {
 				refused(t, err, tt.says)
 				return
@@ -137,9 +137,9 @@ func TestAttestSquatter(t *testing.T) {
 	b := envelope(signature(t, key))
 	b.Certificates = [][]byte{made}
 
-	_, err := verify.Signers{Root: w.root}.Attest(t.Context(), b)
+	_, err := verify.Signers{Root: w.root}.Attest(b)
 	refused(t, err, "no authority")
-	att, err := verify.Signers{}.Attest(t.Context(), b)
+	att, err := verify.Signers{}.Attest(b)
 	if err != nil || att.Signer != public(t, key).Signer() {
 		t.Errorf("without a root: %+v, %v; want the key as signer", att, err)
 	}
@@ -153,12 +153,12 @@ func TestAttestWantsTransparency(t *testing.T) {
 	r := verify.NewRoot(material{VirtualSigstore: w.sigs, authority: authority, ctlogs: w.sigs.CTLogs()})
 	b := envelope(signature(t, key))
 	b.Certificates = [][]byte{w.certificate(key, time.Now())}
-	_, err := verify.Signers{Root: r}.Attest(t.Context(), b)
+	_, err := verify.Signers{Root: r}.Attest(b)
 	refused(t, err, "CT log")
 }
 
 func TestAttestNeedsRootForIdentities(t *testing.T) {
-	_, err := verify.Signers{Identities: []verify.Identity{{identity, issuer}}}.Attest(t.Context(), envelope([]byte("s")))
+	_, err := verify.Signers{Identities: []verify.Identity{{identity, issuer}}}.Attest(envelope([]byte("s")))
 	if err == nil || !strings.Contains(err.Error(), "--trusted-root") {
 		t.Errorf("error %v", err)
 	}
@@ -169,7 +169,7 @@ func TestAttestKeepsWhatCame(t *testing.T) {
 	key := newKey(t)
 	b := envelope(signature(t, key))
 	b.Timestamps, b.Entries = [][]byte{[]byte("a stamp")}, []lodge.Entry{{Kind: "dsse"}}
-	att, err := verify.Signers{Keys: []*dsse.PublicKey{public(t, key)}}.Attest(t.Context(), b)
+	att, err := verify.Signers{Keys: []*dsse.PublicKey{public(t, key)}}.Attest(b)
 	if err != nil {
 		t.Fatal(err)
 	}

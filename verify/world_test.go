@@ -2,7 +2,6 @@ package verify_test
 
 import (
 	"bytes"
-	"context"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -114,7 +113,7 @@ func envelope(signatures ...[]byte) *bundle.Bundle {
 // loggedAt is a log that had the entry at a time; the zero value never did.
 type loggedAt struct{ time.Time }
 
-func (l loggedAt) Adopt(context.Context, *bundle.Attestation) (*lodge.Entry, error) {
+func (l loggedAt) Vouch(*bundle.Attestation) (*lodge.Entry, error) {
 	if l.IsZero() {
 		return nil, lodge.ErrNotFound
 	}
