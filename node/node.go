@@ -75,6 +75,9 @@ func (n *Node) open(ctx context.Context) error {
 			n.signers.Logs = append(n.signers.Logs, t.log)
 		}
 	}
+	if config.Known, err = n.known(ctx); err != nil {
+		return err
+	}
 	n.engine, err = deliver.New(config)
 	return err
 }

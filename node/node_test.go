@@ -119,6 +119,21 @@ func (s *site) push(n *node.Node, sub node.Submission) ([]lodge.Accepted, error)
 	return n.Push(ctx, sub)
 }
 
+func (s *site) accept(n *node.Node, envelope []byte) ([]lodge.Accepted, error) {
+	return n.Accept(s.t.Context(), node.Submission{Envelope: envelope, Key: s.key.Public()})
+}
+
+// signedAnew is envelope with other white space, and so with another signature.
+func (s *site) signedAnew(subject lodge.Digest) []byte {
+	s.t.Helper()
+	payload := fmt.Sprintf(`{"_type": "https://in-toto.io/Statement/v1", "subject": [{"digest": {"sha256": %q}}], "predicateType": "https://example.com/p", "predicate": {}}`, subject.Hex())
+	raw, err := dsse.Sign("application/vnd.in-toto+json", []byte(payload), s.key)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return raw
+}
+
 // TestPushSubjects: an envelope goes to the log that its repository requires, and to each
 // of its subjects that is there.
 func TestPushSubjects(t *testing.T) {
@@ -239,3 +254,55 @@ Xioz85vduJn/8CRvCj2i3/LVLC6hRANCAARbazDHhk5MY/JyKb23LEKhvp7vAd1a
 7uWNaMK6QS2UM4GdXgXtwiZZI7d9n2HJt2ooSahyTwKKjC2/zQLn9bQE
 -----END PRIVATE KEY-----
 `
+
+// TestOneLogOneTarget: a log is one target however its URL is written.
+func TestOneLogOneTarget(t *testing.T) {
+	s := newSite(t)
+	image := s.pushImage(1)
+	url := s.config.Targets["rekor"].Log.URL
+	for i, spelled := range []string{url, url + "/", strings.Replace(url, "http://", "HTTP://", 1)} {
+		log := *s.config.Targets["rekor"].Log
+		log.URL = spelled
+		s.config.Targets["rekor"] = node.Target{Log: &log}
+		n, err := node.Open(t.Context(), s.config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		got, err := n.Accept(t.Context(), node.Submission{Envelope: s.envelope(image), Key: s.key.Public()})
+		if err := errors.Join(err, n.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if got[0].New != (i == 0) {
+			t.Errorf("%s: new is %v", spelled, got[0].New)
+		}
+	}
+}
+
+// TestAsksKnownRepositories: a node that delivers to the log alone asks the repository
+// that the envelope also goes to, though it does not deliver there.
+func TestAsksKnownRepositories(t *testing.T) {
+	s := newSite(t)
+	image := s.pushImage(1)
+	first, err := node.Open(t.Context(), s.config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.accept(first, s.envelope(image)); err != nil { // accepted for both, nothing is delivered
+		t.Fatal(err)
+	}
+	if err := first.Close(); err != nil {
+		t.Fatal(err)
+	}
+	elsewhere := *s // another store has delivered the same statement under another signature
+	elsewhere.config.Store = "sqlite:" + filepath.Join(t.TempDir(), "other.db")
+	other, err := s.push(elsewhere.open(), node.Submission{Envelope: s.signedAnew(image)})
+	if err != nil || other[0].State != lodge.Verified || other[1].State != lodge.Verified {
+		t.Fatalf("%+v, %v", other, err)
+	}
+	delete(s.config.Targets, "images")
+	s.config.Deliver = []string{"rekor"}
+	got, err := s.push(s.open(), node.Submission{Envelope: s.envelope(image)})
+	if err != nil || got[0].State != lodge.Verified || !got[0].Adopted || s.log.Size() != 1 {
+		t.Errorf("%+v, %v; the log has %d entries", got, err, s.log.Size())
+	}
+}

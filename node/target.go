@@ -3,6 +3,7 @@ package node
 import (
 	"context"
 	"fmt"
+	"net/url"
 	"os"
 	"strings"
 	"time"
@@ -29,7 +30,7 @@ func (n *Node) newTarget(ctx context.Context, name string, c Target) (*target, e
 		if t.log, err = n.newLog(ctx, *c.Log); err != nil {
 			return nil, err
 		}
-		t.Kind, t.Address, t.Log = lodge.KindLog, strings.TrimRight(c.Log.URL, "/"), t.log
+		t.Kind, t.Address, t.Log = lodge.KindLog, logAddress(c.Log.URL), t.log
 		return t, nil
 	}
 	if t.repository, err = oci.New(c.OCI.Repository, oci.Options{Lock: n.lock}); err != nil {
@@ -37,6 +38,39 @@ func (n *Node) newTarget(ctx context.Context, name string, c Target) (*target, e
 	}
 	t.Kind, t.Address, t.Repository = lodge.KindRepository, t.repository.Address(), t.repository
 	return t, nil
+}
+
+// logAddress spells the URL of a log in one way, so that a log is one target however it is
+// written: scheme and host in lower case, no default port, no slash at the end.
+func logAddress(raw string) string {
+	u, err := url.Parse(strings.TrimRight(raw, "/"))
+	if err != nil {
+		return raw // refused when it is opened
+	}
+	u.Scheme, u.Host = strings.ToLower(u.Scheme), strings.ToLower(u.Host)
+	if port := u.Port(); u.Scheme == "https" && port == "443" || u.Scheme == "http" && port == "80" {
+		u.Host = strings.TrimSuffix(u.Host, ":"+port)
+	}
+	return u.String()
+}
+
+// known returns the repositories that the store knows and this node does not deliver to:
+// what they have is asked before anything is sent that may also be there.
+func (n *Node) known(ctx context.Context) (map[string]deliver.Repository, error) {
+	targets, err := n.store.Targets(ctx)
+	if err != nil {
+		return nil, err
+	}
+	known := map[string]deliver.Repository{}
+	for _, t := range targets {
+		if t.Kind != lodge.KindRepository {
+			continue
+		}
+		if known[t.Address], err = oci.New(t.Address, oci.Options{Lock: n.lock}); err != nil {
+			return nil, err
+		}
+	}
+	return known, nil
 }
 
 const (
