@@ -53,6 +53,7 @@ type mishap struct {
 	Stall  bool          // no answer comes until the client gives up
 	Status int           // this is the answer
 	Cut    bool          // half of the answer comes
+	Drag   time.Duration // the answer takes that long
 	Stale  bool          // a cache answers with an older checkpoint
 	Slow   time.Duration // every request takes some time
 }
@@ -202,9 +203,14 @@ func (p *process) RoundTrip(r *http.Request) (*http.Response, error) {
 	if err := p.after(m); err != nil {
 		return nil, err
 	}
+	if m.Drag > 0 {
+		if err := p.wait(ctx, m.Drag); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case m.Stall:
-		return nil, p.giveUp(ctx)
+		return nil, p.wait(ctx, patience)
 	case m.Status != 0:
 		return &http.Response{StatusCode: m.Status, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
 	case m.Lose, res == nil:
@@ -216,9 +222,13 @@ func (p *process) RoundTrip(r *http.Request) (*http.Response, error) {
 	return res, nil
 }
 
-// giveUp waits for an answer that does not come, as long as a client does.
-func (p *process) giveUp(ctx context.Context) error {
-	timer := time.NewTimer(time.Minute) // what oci's transport waits for an answer's header
+// patience is how long a client waits for an answer whatever its context says, as oci's
+// transport does for the header.
+const patience = time.Minute
+
+// wait waits for an answer that takes so long, and says why it does not come.
+func (p *process) wait(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(min(d, patience))
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
@@ -226,6 +236,9 @@ func (p *process) giveUp(ctx context.Context) error {
 	case <-p.gone:
 		return errDead
 	case <-timer.C:
+		if d < patience {
+			return nil
+		}
 		return errLost
 	}
 }
@@ -291,7 +304,7 @@ func (p *process) deliver(r *http.Request, body []byte, m mishap) *http.Response
 	p.site.later(func() {
 		answered := time.Now()
 		if m.Stall {
-			_ = p.giveUp(ctx)
+			_ = p.wait(ctx, patience)
 			answered = time.Now()
 		}
 		time.Sleep(m.Late)

@@ -46,6 +46,7 @@ type schedule struct {
 	network     float64         // how likely a request fails
 	deaths      float64         // how likely a process dies at a step
 	sleeps      float64         // how likely it is suspended
+	focus       string          // the step that goes wrong more often than not; "" where there is none
 	limits      bool            // more than the design promises may happen: limits (a) and (b)
 
 	mu       sync.Mutex
@@ -71,9 +72,9 @@ func (s submission) String() string {
 
 func (c *schedule) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "v%d, %d shards frozen at %v, fallback=%v forgetful=%v, lease %s, settle %s; network %g, deaths %g, sleeps %g, limits %v, restarts %v; healed at %s\n",
+	fmt.Fprintf(&b, "v%d, %d shards frozen at %v, fallback=%v forgetful=%v, lease %s, settle %s; network %g, deaths %g, sleeps %g, focus %q, limits %v, restarts %v; healed at %s\n",
 		c.site.version, len(c.site.shards), c.freezes, c.site.fallback, c.site.forgetful, c.site.lease, c.site.settle,
-		c.network, c.deaths, c.sleeps, c.limits, c.restarts, time.Unix(0, c.heal.Load()).Sub(c.site.begin))
+		c.network, c.deaths, c.sleeps, c.focus, c.limits, c.restarts, time.Unix(0, c.heal.Load()).Sub(c.site.begin))
 	for _, s := range c.submissions {
 		fmt.Fprintln(&b, s)
 	}
@@ -141,6 +142,9 @@ func newSchedule(t testing.TB, seed uint64, all *shelves) *schedule {
 	c.network = pick(r, 0, 0.03, 0.1, 0.3, 0.5)
 	c.deaths = pick(r, 0, 0, 0.01, 0.04)
 	c.sleeps = pick(r, 0, 0, 0.01, 0.04)
+	c.focus = pick(r, "", "", "POST entry", "POST entry", "GET checkpoint", "GET entry", "log sending", "log unknown",
+		"log queued", "log verified", "claim", "load", "GET referrers", "HEAD tag", "PUT manifest", "PUT tag", "PUT index",
+		"HEAD index", "repository sending", "repository verified", "acquire", "release")
 	c.limits = r.IntN(4) == 0
 	c.restarts = r.IntN(4) == 0
 	c.operator = r.IntN(4) > 0
@@ -204,15 +208,23 @@ func (c *schedule) fate(process string) func(step string) mishap {
 		if c.untilHealed() <= 0 {
 			return m
 		}
+		deaths, sleeps, network := c.deaths, c.sleeps, c.network
+		if step == c.focus {
+			deaths, sleeps, network = 0.1, 0.3, 0.4
+		}
 		switch p := r.Float64(); {
-		case p < c.deaths:
+		case p < deaths:
 			m.Die, m.After = true, r.IntN(2) == 0
 			if isRequest && m.After && r.IntN(2) == 0 {
 				m.Late = c.lateness(r) // it dies while the request is under way
 			}
-		case p < c.deaths+c.sleeps:
-			m.Suspend, m.After = c.nap(r, step), r.IntN(2) == 0
-		case isRequest && p < c.deaths+c.sleeps+c.network:
+		case p < deaths+sleeps:
+			m.After = r.IntN(2) == 0
+			m.Suspend = c.nap(r, step == "POST entry" && !m.After)
+			if isRequest && m.After && r.IntN(2) == 0 {
+				c.failure(r, step, &m) // and wakes up to bad news
+			}
+		case isRequest && p < deaths+sleeps+network:
 			c.failure(r, step, &m)
 		}
 		return m
@@ -230,9 +242,9 @@ func (c *schedule) lateness(r *rand.Rand) time.Duration {
 
 // nap is how long a process is suspended. Where its request goes out afterwards, it must be
 // back before lease and settle time are over, but for limit (b).
-func (c *schedule) nap(r *rand.Rand, step string) time.Duration {
+func (c *schedule) nap(r *rand.Rand, sends bool) time.Duration {
 	whole := c.site.lease + c.site.settle
-	if step == "POST entry" && !c.limits {
+	if sends && !c.limits {
 		return upTo(r, c.site.settle/2)
 	}
 	return pick(r, upTo(r, c.site.lease), c.site.lease, whole, whole+upTo(r, 20*time.Second))
@@ -241,7 +253,9 @@ func (c *schedule) nap(r *rand.Rand, step string) time.Duration {
 // failure fills in how a request fails.
 func (c *schedule) failure(r *rand.Rand, step string, m *mishap) {
 	unwell := pick(r, 408, 499, 500, 502, 503, 504)
-	switch kind := r.IntN(12); {
+	switch kind := r.IntN(13); {
+	case kind == 12:
+		m.Drag = upTo(r, c.site.lease+c.site.settle)
 	case kind == 0:
 		m.Refuse = true
 	case kind == 1:
