@@ -54,21 +54,26 @@ func (s *session) commit(batch []*operation) (err error) {
 
 // begin begins a transaction, on a new connection where the old one is lost.
 func (s *session) begin(t *tx) (err error) {
-	for fresh := false; ; fresh = true {
-		if s.conn == nil {
-			fresh = true
+	for {
+		fresh := s.conn == nil
+		if fresh {
 			if s.conn, err = s.store.db.Conn(t.ctx); err != nil {
 				return s.store.fault(err)
 			}
 			s.stmts = map[string]*sql.Stmt{}
 		}
-		if _, err = t.exec(s.store.dialect.begin); err == nil || fresh {
-			if err != nil {
-				s.drop()
-			}
+		_, err = t.exec(s.store.dialect.begin)
+		if err == nil {
+			t.failed = false
+			return nil
+		}
+		lost := s.conn.PingContext(t.ctx) != nil
+		if lost {
+			s.drop()
+		}
+		if fresh || !lost {
 			return err
 		}
-		s.drop()
 	}
 }
 

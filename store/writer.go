@@ -28,6 +28,7 @@ type writer struct {
 	queue   []*operation // guarded by mu
 	free    []*session   // guarded by mu
 	elected bool         // guarded by mu; the first of the queue leads and has not taken its batch yet
+	last    int          // guarded by mu; size of the batch before
 }
 
 // operation is a part of a transaction.
@@ -114,24 +115,26 @@ func (w *writer) lead(s *session) {
 	w.elect()
 }
 
-// take returns the next batch. Before, it lets those run who are about to add to it: the
-// callers that the last commit has woken.
+// take returns the next batch. Before, it lets those run who are about to add to it, the
+// callers that the last commit has woken, until half of them have come: the other half
+// prepares what it wants while these are committed.
 func (w *writer) take() []*operation {
 	n := 0
 	w.mu.Lock()
-	for n < len(w.queue) && n < maxBatch {
+	for n < len(w.queue) && len(w.queue) < w.last/2 {
 		n = len(w.queue)
 		w.mu.Unlock()
 		runtime.Gosched()
 		w.mu.Lock()
 	}
 	defer w.mu.Unlock()
-	n = min(n, maxBatch)
+	n = min(len(w.queue), maxBatch)
 	if len(w.sessions) > 1 {
 		if next := slices.IndexFunc(w.queue[:n], func(op *operation) bool { return op.alone }); next >= 0 {
 			n = max(next, 1)
 		}
 	}
+	w.last = n
 	batch := slices.Clone(w.queue[:n])
 	w.queue = slices.Delete(w.queue, 0, n)
 	w.elected = false

@@ -1,0 +1,160 @@
+package store_test
+
+import (
+	"database/sql"
+	"fmt"
+	"net/url"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/store"
+	"github.com/lodgehq/lodge/storetest"
+)
+
+var (
+	target = lodge.Target{Name: "log", Kind: lodge.KindLog, Address: "https://log.example"}
+	orders = []lodge.Order{{Target: target}}
+)
+
+func open(t *testing.T, address string) *store.Store {
+	t.Helper()
+	s, err := store.Open(t.Context(), address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	if err := s.Register(t.Context(), target); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func accept(t *testing.T, s *store.Store, name string, size int) error {
+	t.Helper()
+	sub := lodge.Submission{Key: lodge.DigestOf([]byte(name)), Signer: lodge.KeySigner([]byte("key")), Raw: make([]byte, size)}
+	_, err := s.Accept(t.Context(), sub, orders, time.Now())
+	return err
+}
+
+// holds fails the test unless there are n deliveries and n events.
+func holds(t *testing.T, s *store.Store, n int) {
+	t.Helper()
+	d, err := s.Deliveries(t.Context(), lodge.Digest{}, 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := s.Events(t.Context(), 0, 1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(d) != n || len(e) != n {
+		t.Errorf("%d deliveries and %d events, want %d of each", len(d), len(e), n)
+	}
+}
+
+// saysWhy fails the test unless err names the store and the cause in one line.
+func saysWhy(t *testing.T, err error, store, cause string) {
+	t.Helper()
+	if err == nil || !strings.Contains(err.Error(), store) || !strings.Contains(err.Error(), cause) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("error %v, want one line that names %s and %q", err, store, cause)
+	}
+}
+
+func exec(t *testing.T, s *store.Store, statement string) {
+	t.Helper()
+	if err := s.Exec(t.Context(), statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestDiskFull fills a tiny database. What was refused left nothing, what was accepted
+// is there, and the same store goes on when there is room again.
+func TestDiskFull(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lodge.db")
+	s := open(t, path)
+	exec(t, s, "PRAGMA max_page_count = 120")
+	accepted := 0
+	var full error
+	for accepted < 1000 {
+		if full = accept(t, s, fmt.Sprint(accepted), 20_000); full != nil {
+			break
+		}
+		accepted++
+	}
+	saysWhy(t, full, path, "full")
+	holds(t, s, accepted)
+	exec(t, s, "PRAGMA max_page_count = 100000")
+	if err := accept(t, s, "with room again", 20_000); err != nil {
+		t.Error(err)
+	}
+	holds(t, s, accepted+1)
+}
+
+// TestReadOnly takes the right to write away for a while. Duplicates need none.
+func TestReadOnly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "lodge.db")
+	s := open(t, path)
+	if err := accept(t, s, "a", 10); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, s, "PRAGMA query_only = 1")
+	saysWhy(t, accept(t, s, "b", 10), path, "readonly")
+	if err := accept(t, s, "a", 10); err != nil {
+		t.Error(err)
+	}
+	holds(t, s, 1)
+	exec(t, s, "PRAGMA query_only = 0")
+	if err := accept(t, s, "b", 10); err != nil {
+		t.Error(err)
+	}
+	holds(t, s, 2)
+}
+
+// TestBackendTerminated ends the store's connections to PostgreSQL, as a restart of the
+// server does. Where an answer is lost, asking again tells.
+func TestBackendTerminated(t *testing.T) {
+	address := storetest.Postgres(t)
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(t, address)
+	db, err := sql.Open("pgx", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	const n = 30
+	for i := range n {
+		if _, err := db.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND pid <> pg_backend_pid()`); err != nil {
+			t.Fatal(err)
+		}
+		for tries := 0; ; tries++ {
+			err := accept(t, s, fmt.Sprint(i), 10)
+			if err == nil {
+				break
+			}
+			saysWhy(t, err, u.Path, "")
+			if tries == 20 {
+				t.Fatalf("the connection does not come back: %v", err)
+			}
+		}
+	}
+	holds(t, s, n)
+}
+
+func TestPasswordIsNotShown(t *testing.T) {
+	for _, address := range []string{"postgres://lodge:secret@127.0.0.1:1/lodge", "postgres://lodge:secret@[bad/lodge", "postgres://lodge:secret@h:x/lodge"} {
+		if _, err := store.Open(t.Context(), address); err == nil || strings.Contains(err.Error(), "secret") {
+			t.Errorf("%s: %v", address, err)
+		}
+	}
+}
