@@ -30,6 +30,8 @@ func TestDetect(t *testing.T) {
 		{"refused", v1, "", []logtest.Fault{{Path: "GET ", Refuse: true, Count: -1}}, 0, lodge.ClassRetry, "unreachable"},
 		{"down", v2, "", []logtest.Fault{{Path: "GET ", Status: 503, Count: -1}}, 0, lodge.ClassRetry, "server-error"},
 		{"v2 down", v2, "", []logtest.Fault{{Path: "checkpoint", Lose: true}}, 0, lodge.ClassRetry, "no-answer"},
+		{"v2 busy", v2, "", []logtest.Fault{{Path: "checkpoint", Status: 429}}, 0, lodge.ClassRetry, "rate-limited"},
+		{"v2 gave up", v2, "", []logtest.Fault{{Path: "checkpoint", Status: 499}}, 0, lodge.ClassRetry, "timed-out"},
 		{"v1 down", v1, "", []logtest.Fault{{Path: "/api/v1/log", Lose: true}}, 0, lodge.ClassRetry, "no-answer"},
 		{"web site", v1, "", []logtest.Fault{{Path: "GET ", Status: 200, Body: "<html>", Count: -1}}, 0, lodge.ClassHeld, "not-a-log"},
 		{"nothing there", v1, "", []logtest.Fault{{Path: "GET ", Status: 404, Count: -1}}, 0, lodge.ClassHeld, "not-a-log"},

@@ -92,10 +92,10 @@ func Detect(ctx context.Context, client *http.Client, base, readURL string) (Ver
 		return Version1, nil
 	}
 	for _, a := range []Answer{v2, v1} {
-		if a.Err == nil && a.Status < http.StatusInternalServerError {
+		e := readError(a)
+		if a.Err == nil && a.Status < http.StatusMultipleChoices || e.Class != lodge.ClassRetry {
 			continue
 		}
-		e := readError(a)
 		e.Message = fmt.Sprintf("log %s is unreachable: %s", base, e.Message)
 		return 0, e
 	}
