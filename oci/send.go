@@ -10,6 +10,7 @@ import (
 	"time"
 
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	"golang.org/x/sync/errgroup"
 	"oras.land/oras-go/v2/content"
 	"oras.land/oras-go/v2/registry/remote/errcode"
 
@@ -85,18 +86,29 @@ func (r *Repository) Relist(ctx context.Context, subject lodge.Digest, manifests
 	for _, d := range list {
 		listed[d.Digest.String()] = true
 	}
-	for _, m := range manifests {
-		if listed[m.String()] {
-			continue
+	var g errgroup.Group
+	g.SetLimit(relisters)
+	failures := make([]error, len(manifests))
+	for i, m := range manifests {
+		if !listed[m.String()] {
+			g.Go(func() error {
+				_, failures[i] = r.Adopt(ctx, subject, m)
+				return nil // the others may be mended all the same
+			})
 		}
-		if _, adopt := r.Adopt(ctx, subject, m); adopt != nil {
-			err = errors.Join(err, adopt) // the others may be mended all the same
-			continue
-		}
-		lost = append(lost, m)
 	}
-	return lost, err
+	_ = g.Wait() // always nil
+	for i, m := range manifests {
+		if !listed[m.String()] && failures[i] == nil {
+			lost = append(lost, m)
+		}
+	}
+	return lost, errors.Join(failures...)
 }
+
+// relisters is how many artifacts are listed again at a time: they share the writes of the
+// index, and the time that others get to write it.
+const relisters = 64
 
 func (r *Repository) receipt(subject, manifest lodge.Digest) lodge.OCIReceipt {
 	return lodge.OCIReceipt{Reference: r.String() + "@" + manifest.String(), Digest: manifest, Subject: subject}
