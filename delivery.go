@@ -42,8 +42,9 @@ type Delivery struct {
 	Adopted  bool // the entry or artifact was there without this store's doing
 	Due      time.Time
 	Accepted time.Time
-	Receipt  *Receipt // set in Placed (perhaps without proof) and Verified
-	Err      *Error   // why the last attempt did not succeed
+	Since    time.Time // when it was queued, or what it requires was verified
+	Receipt  *Receipt  // set in Placed (perhaps without proof) and Verified
+	Err      *Error    // why the last attempt did not succeed
 }
 
 // Address says where d goes, the same on every machine: the target's address, for a
@@ -81,17 +82,18 @@ type Transition struct {
 type Order struct {
 	Target   Target
 	Subject  Digest // for a repository
-	Requires []int  // the orders of the same submission that must be verified before this one starts
+	Requires []int  // earlier orders of the same submission that must be verified before this one starts
 }
 
 // Accepted is what became of an Order.
 type Accepted struct {
 	Delivery
-	New bool // this call made the delivery
+	New      bool // this call made the delivery
+	Requeued bool // it had failed, and this call queued it again
 }
 
 // Duplicate tells whether the entry or artifact is there without the call that returned a.
-func (a Accepted) Duplicate() bool { return !a.New || a.Adopted }
+func (a Accepted) Duplicate() bool { return a.Adopted || !a.New && !a.Requeued }
 
 // Change is one transition of a delivery. The store applies it only while the delivery
 // is still in state From under the same Attempt, and writes the history row and the

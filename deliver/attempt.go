@@ -101,7 +101,7 @@ func (a *attempt) write(intent lodge.Intent) (context.Context, context.CancelFun
 // expired is an error once the deadline is over. It is asked only of a delivery that is
 // queued: of which nothing was sent, or which is proven absent.
 func (a *attempt) expired() error {
-	if a.Deadline == 0 || time.Since(a.job.Accepted) <= a.Deadline {
+	if a.Deadline == 0 || time.Since(a.job.Since) <= a.Deadline {
 		return nil
 	}
 	last := "it was not tried in that time"

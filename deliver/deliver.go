@@ -111,7 +111,7 @@ type Target struct {
 	Repository  Repository
 	Concurrency int           // attempts at a time; default 1024 for a log, 8 for a repository
 	Rate        float64       // attempts a second at most; 0 is no limit
-	Deadline    time.Duration // after acceptance, until which it is tried; 0 is for ever
+	Deadline    time.Duration // after it was queued, or what it requires was verified; 0 is for ever
 	// Settle is how long after a lost answer the target may still apply the request; the
 	// default is 15s for a log and 2s for a repository. A target that has been seen to take
 	// a third of it for one answer gets more.

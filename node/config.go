@@ -60,7 +60,7 @@ type Target struct {
 	Concurrency int `yaml:"concurrency"`
 	// Rate is how many deliveries are begun a second at most; 0 is no limit.
 	Rate float64 `yaml:"rate"`
-	// Deadline is how long after its acceptance a delivery is tried; without one for ever.
+	// Deadline is how long a delivery is tried once it could start; without one for ever.
 	Deadline Duration `yaml:"deadline"`
 	// Settle is how long after a lost answer the target may still apply the request. For
 	// a v2 log it has to be longer than its batch age and checkpoint interval together.

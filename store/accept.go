@@ -74,7 +74,7 @@ type acceptance struct {
 func (a *acceptance) delivery(i int) lodge.Delivery {
 	order, now := a.orders[i], a.now.Truncate(time.Microsecond).UTC()
 	return lodge.Delivery{Key: a.sub.Key, Signer: a.sub.Signer, Target: order.Target, Subject: order.Subject,
-		State: lodge.Queued, Accepted: now, Due: now}
+		State: lodge.Queued, Accepted: now, Since: now, Due: now}
 }
 
 func (a *acceptance) run(t *tx) error {
@@ -96,6 +96,7 @@ func (a *acceptance) run(t *tx) error {
 	}
 	for i := range a.accepted {
 		if !a.accepted[i].New {
+			a.accepted[i].Requeued = a.accepted[i].State == lodge.Failed
 			if err := t.requeue(&a.accepted[i].Delivery, a.now); err != nil {
 				return err
 			}
@@ -120,8 +121,28 @@ func (a *acceptance) merge(t *tx) (id int64, err error) {
 	}
 	if size == 0 {
 		_, err = t.exec(`UPDATE envelope SET raw = ? WHERE id = ?`, a.sub.Raw, id)
+	} else {
+		err = a.replace(t, id)
 	}
 	return id, err
+}
+
+// replace takes the new bytes instead of those that were accepted first, as long as nothing
+// of those can be anywhere: then what made them fail may be mended in these (another
+// signature, a timestamp). Whoever is at work with the old ones loses its lease.
+func (a *acceptance) replace(t *tx, envelope int64) error {
+	n, err := t.exec(`UPDATE envelope SET raw = ?, spki = ?, subjects = ? WHERE id = ? AND raw <> ? AND NOT EXISTS (
+		SELECT 1 FROM delivery d LEFT JOIN parcel p ON p.delivery_id = d.id
+		WHERE d.envelope_id = envelope.id AND d.state <> 'failed' AND (d.state <> 'queued' OR p.intent IS NOT NULL))`,
+		a.sub.Raw, a.sub.SPKI, toJSON(a.sub.Subjects), envelope, a.sub.Raw)
+	if err != nil || n == 0 {
+		return err
+	}
+	if _, err := t.exec(`UPDATE parcel SET intent = NULL WHERE delivery_id IN (SELECT id FROM delivery WHERE envelope_id = ?)`, envelope); err != nil {
+		return err
+	}
+	_, err = t.exec(`UPDATE delivery SET attempt = attempt + 1, due_at = `+dueUnlessBlocked+` WHERE envelope_id = ? AND state = 'queued'`, envelope)
+	return err
 }
 
 // keep finds the delivery of order i, or makes it. It is due unless one that it requires
@@ -152,19 +173,22 @@ func (a *acceptance) keep(t *tx, envelope int64, i int, fresh bool) error {
 		return err
 	}
 	a.accepted[i] = lodge.Accepted{Delivery: d, New: true}
-	return a.require(t, i, t.record(lodge.Change{Delivery: d, Events: a.events[i : i+1]}, a.now))
+	return a.require(t, i, t.record(newTransition(lodge.Change{Delivery: d, Events: a.events[i : i+1]}, a.now)))
 }
 
 const (
 	insertDue     = insertDelivery + `{now}` + insertFrom
 	insertBlocked = insertDelivery + `NULL` + insertFrom
 
-	insertDelivery = `INSERT INTO delivery (envelope_id, target_id, subject, state, accepted_at, due_at) SELECT ?, id, ?, ?, ?, `
+	insertDelivery = `INSERT INTO delivery (envelope_id, target_id, subject, state, accepted_at, since, due_at) SELECT ?, id, ?, ?, ?, {now}, `
 	insertFrom     = ` FROM target WHERE address = ? RETURNING id`
 )
 
 func (a *acceptance) require(t *tx, i int, err error) error {
 	for _, required := range a.orders[i].Requires {
+		if err == nil && required >= i {
+			err = fmt.Errorf("order %d requires order %d, which does not come before it", i, required)
+		}
 		if err != nil {
 			return err
 		}
@@ -175,22 +199,36 @@ func (a *acceptance) require(t *tx, i int, err error) error {
 }
 
 // requeue puts a failed or waiting delivery, which the transaction has locked, into the
-// queue: due now, or not due while something that it requires is not verified.
+// queue, and the failed ones that it requires: due now, or not due while one of those is not
+// verified. It is a new attempt, so whoever is at work on it loses its lease.
 func (t *tx) requeue(d *lodge.Delivery, now time.Time) error {
-	if d.State != lodge.Failed && !waits(*d) {
+	if waits(*d) {
+		_, err := t.exec(`UPDATE delivery SET attempt = attempt + 1, due_at = {now} WHERE id = ? AND state = ?`, d.ID, lodge.Queued)
+		return err
+	}
+	if d.State != lodge.Failed {
 		return nil
+	}
+	required, err := t.deliveries(selectDelivery+` JOIN requirement r ON r.requires_id = d.id
+		WHERE r.delivery_id = ? AND d.state = 'failed' ORDER BY d.id{lock d}`, d.ID)
+	for i := range required {
+		if err == nil {
+			err = t.requeue(&required[i], now)
+		}
+	}
+	if err != nil {
+		return err
+	}
+	n, err := t.exec(`UPDATE delivery SET state = ?, attempt = attempt + 1, since = {now}, error = NULL, due_at = `+dueUnlessBlocked+`
+		WHERE id = ? AND state = ?`, lodge.Queued, d.ID, lodge.Failed)
+	if err != nil || n == 0 {
+		return err // n is 0 where another one that requires it was first
 	}
 	change := lodge.Change{Delivery: *d, From: d.State}
 	change.State, change.Err = lodge.Queued, nil
-	if _, err := t.exec(`UPDATE delivery SET state = ?, error = NULL, due_at = `+dueUnlessBlocked+` WHERE id = ?`,
-		lodge.Queued, d.ID); err != nil {
-		return err
-	}
+	change.Attempt++
 	*d = change.Delivery
-	if change.From != lodge.Failed {
-		return nil
-	}
-	return t.record(change, now)
+	return t.record(newTransition(change, now))
 }
 
 // dueUnlessBlocked is now, or NULL while a required delivery is not verified.

@@ -50,12 +50,12 @@ func (t *tx) claim(address string, n int, held bool, lease time.Duration) (claim
 	}
 	err = t.change(`WITH due AS (SELECT d.id FROM delivery d WHERE d.target_id = ? AND d.due_at <= {now} ORDER BY d.due_at LIMIT ?{skip d})
 		UPDATE delivery SET attempt = attempt + 1, due_at = {now} + ? WHERE id IN (SELECT id FROM due)
-		RETURNING id, subject, state, attempt, sends, adopted, accepted_at, receipt, error,
+		RETURNING id, subject, state, attempt, sends, adopted, accepted_at, since, receipt, error,
 		(SELECT key FROM envelope e WHERE e.id = envelope_id), (SELECT signer FROM envelope e WHERE e.id = envelope_id),
 		(SELECT length(raw) FROM envelope e WHERE e.id = envelope_id)`,
 		[]any{id, n, lease.Microseconds()}, func(rows *sql.Rows) error {
 			job := lodge.Job{Delivery: lodge.Delivery{Target: target}}
-			err := rows.Scan(&job.ID, bytesInto{job.Subject[:]}, &job.State, &job.Attempt, &job.Sends, &job.Adopted, timeInto{&job.Accepted},
+			err := rows.Scan(&job.ID, bytesInto{job.Subject[:]}, &job.State, &job.Attempt, &job.Sends, &job.Adopted, timeInto{&job.Accepted}, timeInto{&job.Since},
 				jsonInto{&job.Receipt}, jsonInto{&job.Err}, bytesInto{job.Key[:]}, &job.Signer, &job.Size)
 			claimed = append(claimed, job)
 			return err
@@ -71,7 +71,7 @@ func (t *tx) doubt(d *lodge.Delivery, now time.Time) error {
 	}
 	d.State = lodge.Unknown
 	d.Err = lodge.Errorf(lodge.ClassUnknown, "interrupted", "the worker that sent it did not come back")
-	return t.apply(lodge.Change{Delivery: *d, From: lodge.Sending}, now)
+	return t.apply(newTransition(lodge.Change{Delivery: *d, From: lodge.Sending}, now))
 }
 
 // Load completes a claimed job with what is kept apart from the hot row.

@@ -9,12 +9,12 @@ import (
 )
 
 const selectDelivery = `SELECT d.id, e.key, e.signer, t.kind, t.name, t.address, d.subject, d.state,
-	d.attempt, d.sends, d.adopted, d.due_at, d.accepted_at, d.receipt, d.error
+	d.attempt, d.sends, d.adopted, d.due_at, d.accepted_at, d.since, d.receipt, d.error
 	FROM delivery d JOIN envelope e ON e.id = d.envelope_id JOIN target t ON t.id = d.target_id`
 
 func scanDelivery(rows *sql.Rows) (d lodge.Delivery, err error) {
 	err = rows.Scan(&d.ID, bytesInto{d.Key[:]}, &d.Signer, &d.Target.Kind, &d.Target.Name, &d.Target.Address, bytesInto{d.Subject[:]}, &d.State,
-		&d.Attempt, &d.Sends, &d.Adopted, timeInto{&d.Due}, timeInto{&d.Accepted}, jsonInto{&d.Receipt}, jsonInto{&d.Err})
+		&d.Attempt, &d.Sends, &d.Adopted, timeInto{&d.Due}, timeInto{&d.Accepted}, timeInto{&d.Since}, jsonInto{&d.Receipt}, jsonInto{&d.Err})
 	return d, err
 }
 

@@ -30,8 +30,8 @@ type Store struct {
 	db      *sql.DB // for writes
 	reads   *sql.DB // may be db
 	writer  *writer
-	queries *sync.Map // string -> *sql.Stmt, prepared on reads
-	fence   fence     // see Under
+	queries *queries
+	fence   fence // see Under
 }
 
 // Open opens the database at address, sqlite:PATH (or PATH alone) or postgres://…, and
@@ -42,7 +42,7 @@ func Open(ctx context.Context, address string) (*Store, error) {
 	if strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://") {
 		open = openPostgres
 	}
-	s := &Store{queries: &sync.Map{}}
+	s := &Store{queries: &queries{stmts: map[string]*sql.Stmt{}}}
 	if err := open(ctx, s, address); err != nil {
 		return nil, errors.Join(fmt.Errorf("store %s: %w", s.name, err), s.Close())
 	}
@@ -53,10 +53,6 @@ func Open(ctx context.Context, address string) (*Store, error) {
 // Close closes the database. No other method may be running.
 func (s *Store) Close() error {
 	var errs []error
-	s.queries.Range(func(_, st any) bool {
-		errs = append(errs, st.(*sql.Stmt).Close()) //nolint:forcetypeassert,errcheck // only statements are kept
-		return true
-	})
 	if s.writer != nil {
 		s.writer.close()
 	}
@@ -77,19 +73,32 @@ func (s *Store) fault(err error) error {
 	return fmt.Errorf("store %s: %w", s.name, err)
 }
 
+// queries are prepared once, for the life of the store.
+type queries struct {
+	mu    sync.Mutex
+	stmts map[string]*sql.Stmt // guarded by mu
+}
+
+func (s *Store) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
+	s.queries.mu.Lock()
+	defer s.queries.mu.Unlock()
+	if st, ok := s.queries.stmts[query]; ok {
+		return st, nil
+	}
+	st, err := s.reads.PrepareContext(ctx, s.dialect.sql(query))
+	if err == nil {
+		s.queries.stmts[query] = st
+	}
+	return st, err
+}
+
 // query reads rows outside of any transaction.
 func (s *Store) query(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) error {
-	st, ok := s.queries.Load(query)
-	if !ok {
-		prepared, err := s.reads.PrepareContext(ctx, s.dialect.sql(query))
-		if err != nil {
-			return s.fault(err)
-		}
-		if st, ok = s.queries.LoadOrStore(query, prepared); ok {
-			_ = prepared.Close() // another caller was faster
-		}
+	st, err := s.prepare(ctx, query)
+	if err != nil {
+		return s.fault(err)
 	}
-	rows, err := st.(*sql.Stmt).QueryContext(ctx, args...) //nolint:forcetypeassert,errcheck // only statements are kept
+	rows, err := st.QueryContext(ctx, args...)
 	return s.fault(each(rows, err, scan))
 }
 

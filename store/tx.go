@@ -77,13 +77,10 @@ func (s *session) begin(t *tx) (err error) {
 	}
 }
 
-// drop closes the connection for good.
+// drop closes the connection for good, and its statements with it.
 func (s *session) drop() {
 	if s.conn == nil {
 		return
-	}
-	for _, st := range s.stmts {
-		_ = st.Close() // goes with the connection
 	}
 	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn }) // so that it does not go back to the pool
 	_ = s.conn.Close()

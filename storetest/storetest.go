@@ -32,7 +32,9 @@ func Run(t *testing.T, database Database) {
 		"LifeCycle": lifeCycle, "Fencing": fencing, "InterruptedSendIsUnknown": interruptedSendIsUnknown,
 		"ClaimsNeverOverlap": claimsNeverOverlap, "OldestFirst": oldestFirst, "NextDue": nextDue,
 		"FailureReachesDependents": failureReachesDependents, "LastRequirementReleases": lastRequirementReleases,
-		"Deliveries": deliveries, "Hold": hold, "Register": register, "RegisterRace": registerRace,
+		"RequeueTakesRequirementsAlong": requeueTakesRequirementsAlong, "RequeueFences": requeueFences,
+		"FailedBytesAreReplaced": failedBytesAreReplaced,
+		"Deliveries":             deliveries, "Hold": hold, "Register": register, "RegisterRace": registerRace,
 		"LeafIndex": leafIndex, "Outbox": outbox, "OutboxRace": outboxRace,
 		"Lease": lease, "LeaseRace": leaseRace, "Under": under,
 		"PruneNothing": pruneNothing, "Prune": prune, "PrunedPayloadComesBack": prunedPayloadComesBack,
@@ -70,7 +72,7 @@ func Postgres(t testing.TB) string {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if _, err := db.Exec("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
+		if _, err := db.ExecContext(context.Background(), "DROP DATABASE "+name+" WITH (FORCE)"); err != nil {
 			t.Error(err)
 		}
 		if err := db.Close(); err != nil {

@@ -36,6 +36,7 @@ CREATE TABLE delivery (
 	adopted     INTEGER NOT NULL DEFAULT 0,
 	due_at      INTEGER,             -- NULL: over, or it waits for a required delivery
 	accepted_at INTEGER NOT NULL,
+	since       INTEGER NOT NULL,    -- when it was queued, or what it requires was verified
 	receipt     TEXT,                -- JSON
 	error       TEXT,                -- JSON: why the last attempt did not succeed
 	UNIQUE (envelope_id, target_id, subject)
@@ -47,6 +48,7 @@ CREATE TABLE requirement (
 	requires_id INTEGER NOT NULL REFERENCES delivery (id),
 	PRIMARY KEY (requires_id, delivery_id)
 );
+CREATE INDEX requirement_delivery ON requirement (delivery_id);
 
 -- What was written ahead of the send, and what came of it; large, so apart as well.
 CREATE TABLE parcel (
@@ -77,7 +79,6 @@ CREATE TABLE outbox (
 	at      INTEGER NOT NULL,
 	data    TEXT NOT NULL
 );
-CREATE INDEX outbox_subject ON outbox (subject);
 
 -- The local leaf index: complete for [first, size) of each log.
 CREATE TABLE leaf_range (
@@ -93,7 +94,16 @@ CREATE TABLE leaf (
 	PRIMARY KEY (log, hash, idx)
 ) WITHOUT ROWID;
 
+-- Work that must have one owner. The term grows with each owner and is the fencing token.
+CREATE TABLE lease (
+	name       TEXT PRIMARY KEY,
+	holder     TEXT NOT NULL,    -- for people
+	term       INTEGER NOT NULL,
+	expires_at INTEGER NOT NULL  -- 0: released
+);
+
 -- +goose Down
+DROP TABLE lease;
 DROP TABLE leaf;
 DROP TABLE leaf_range;
 DROP TABLE outbox;

@@ -37,6 +37,7 @@ CREATE TABLE delivery (
 	adopted     BOOLEAN NOT NULL DEFAULT FALSE,
 	due_at      BIGINT,              -- NULL: over, or it waits for a required delivery
 	accepted_at BIGINT NOT NULL,
+	since       BIGINT NOT NULL,
 	receipt     TEXT,                -- JSON
 	error       TEXT,                -- JSON: why the last attempt did not succeed
 	UNIQUE (envelope_id, target_id, subject)
