@@ -172,11 +172,11 @@ func (r row) play(t *testing.T, all *shelves) *site {
 func fixed() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) } //nolint:gosec // it is to be repeatable
 
 // strike returns a plan that has the row's step go wrong, and says when.
-func (r row) strike() (struck chan struct{}, plan func(string) mishap) {
+func (r row) strike() (struck chan struct{}, plan func(step, about string) mishap) {
 	var mu sync.Mutex
 	seen := 0
 	struck = make(chan struct{})
-	return struck, func(step string) mishap {
+	return struck, func(step, _ string) mishap {
 		mu.Lock()
 		defer mu.Unlock()
 		if step != r.step {

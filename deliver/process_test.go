@@ -28,7 +28,7 @@ type process struct {
 	site  *site
 	name  string
 	store *shelf
-	plan  func(step string) mishap // nil: nothing goes wrong
+	plan  func(step, about string) mishap // nil: nothing goes wrong
 	stop  context.CancelFunc
 	done  chan struct{} // closed when Run has returned
 
@@ -55,7 +55,7 @@ type mishap struct {
 	Cut    bool          // half of the answer comes
 	Drag   time.Duration // the answer takes that long
 	Stale  bool          // a cache answers with an older checkpoint
-	Slow   time.Duration // every request takes some time
+	Slow   time.Duration // every step takes some time, so that no two happen at once
 }
 
 // harmless tells whether nothing goes wrong.
@@ -143,22 +143,24 @@ func (p *process) befall(m mishap) {
 	}
 }
 
-// mishap says what goes wrong at a step, and notes it.
-func (p *process) mishap(step string) mishap {
+// mishap says what goes wrong at a step, and notes it. What the step is about tells those
+// apart that several goroutines make at once.
+func (p *process) mishap(step, about string) mishap {
 	var m mishap
 	if p.plan != nil && !p.isDead() {
-		m = p.plan(step)
+		m = p.plan(step, about)
 	}
 	p.site.note(p.name, step, m)
 	return m
 }
 
 // call makes a step that is no request.
-func (p *process) call(step string, do func() error) error {
-	m := p.mishap(step)
+func (p *process) call(step, about string, do func() error) error {
+	m := p.mishap(step, about)
 	if err := p.before(m); err != nil {
 		return err
 	}
+	p.sleep(m.Slow)
 	if m.Lost {
 		return errLost
 	}
@@ -191,7 +193,7 @@ func (p *process) RoundTrip(r *http.Request) (*http.Response, error) {
 		_ = r.Body.Close()
 	}
 	step := p.site.step(r)
-	m := p.mishap(step)
+	m := p.mishap(step, "")
 	if err := p.before(m); err != nil {
 		return nil, err
 	}
@@ -248,7 +250,7 @@ func (p *process) lock(ctx context.Context, name string) (release func(), err er
 	const lease = 30 * time.Second
 	for {
 		var term int64
-		err := p.call("acquire", func() (err error) {
+		err := p.call("acquire", "", func() (err error) {
 			term, err = p.store.Acquire(ctx, name, p.name, lease)
 			return err
 		})
@@ -257,7 +259,7 @@ func (p *process) lock(ctx context.Context, name string) (release func(), err er
 		}
 		if term > 0 {
 			return func() {
-				_ = p.call("release", func() error { return p.store.Release(context.WithoutCancel(ctx), name, term) })
+				_ = p.call("release", "", func() error { return p.store.Release(context.WithoutCancel(ctx), name, term) })
 			}, nil
 		}
 		select {
@@ -322,7 +324,7 @@ type shelfView struct {
 }
 
 func (v shelfView) Claim(ctx context.Context, address string, n int, now, lease time.Time) (jobs []lodge.Job, err error) {
-	err = v.p.call("claim", func() error {
+	err = v.p.call("claim", address, func() error {
 		jobs, err = v.shelf.Claim(ctx, address, n, now, lease)
 		return err
 	})
@@ -330,11 +332,11 @@ func (v shelfView) Claim(ctx context.Context, address string, n int, now, lease 
 }
 
 func (v shelfView) Load(ctx context.Context, job *lodge.Job) error {
-	return v.p.call("load", func() error { return v.shelf.Load(ctx, job) })
+	return v.p.call("load", job.Key.String()+job.Target.Name, func() error { return v.shelf.Load(ctx, job) })
 }
 
 func (v shelfView) Advance(ctx context.Context, change lodge.Change, now time.Time) error {
-	return v.p.call(fmt.Sprintf("%s %s", change.Target.Kind, change.State), func() error {
+	return v.p.call(fmt.Sprintf("%s %s", change.Target.Kind, change.State), change.Key.String(), func() error {
 		if err := v.shelf.Advance(ctx, change, now); err != nil {
 			return err
 		}
@@ -344,7 +346,7 @@ func (v shelfView) Advance(ctx context.Context, change lodge.Change, now time.Ti
 }
 
 func (v shelfView) Accept(ctx context.Context, sub lodge.Submission, orders []lodge.Order, now time.Time) (accepted []lodge.Accepted, err error) {
-	err = v.p.call("accept", func() error {
+	err = v.p.call("accept", sub.Key.String(), func() error {
 		accepted, err = v.shelf.Accept(ctx, sub, orders, now)
 		return err
 	})
@@ -352,11 +354,11 @@ func (v shelfView) Accept(ctx context.Context, sub lodge.Submission, orders []lo
 }
 
 func (v shelfView) Hold(ctx context.Context, target lodge.Target, code, words string, now time.Time) error {
-	return v.p.call("hold", func() error { return v.shelf.Hold(ctx, target, code, words, now) })
+	return v.p.call("hold", target.Name, func() error { return v.shelf.Hold(ctx, target, code, words, now) })
 }
 
 func (v shelfView) Probe(ctx context.Context, address string, now, lease time.Time) (jobs []lodge.Job, err error) {
-	err = v.p.call("probe", func() error {
+	err = v.p.call("probe", address, func() error {
 		jobs, err = v.shelf.Probe(ctx, address, now, lease)
 		return err
 	})
@@ -364,11 +366,11 @@ func (v shelfView) Probe(ctx context.Context, address string, now, lease time.Ti
 }
 
 func (v shelfView) Resume(ctx context.Context, target lodge.Target, now time.Time) error {
-	return v.p.call("resume", func() error { return v.shelf.Resume(ctx, target, now) })
+	return v.p.call("resume", target.Name, func() error { return v.shelf.Resume(ctx, target, now) })
 }
 
 func (v shelfView) AddLeaves(ctx context.Context, logID string, at int64, hashes []lodge.Digest) error {
-	return v.p.call("add leaves", func() error { return v.shelf.AddLeaves(ctx, logID, at, hashes) })
+	return v.p.call("add leaves", "", func() error { return v.shelf.AddLeaves(ctx, logID, at, hashes) })
 }
 
 // The reads are no steps of their own, but a dead process reads nothing.
@@ -398,7 +400,7 @@ func (v shelfView) LeafRange(ctx context.Context, logID string) (from, size int6
 const relist = 40 * time.Second
 
 // start opens a lodge at the site, with a store. Jitter comes from the random source.
-func (s *site) start(t testing.TB, name string, store *shelf, random *rand.Rand, plan func(string) mishap) *process {
+func (s *site) start(t testing.TB, name string, store *shelf, random *rand.Rand, plan func(step, about string) mishap) *process {
 	t.Helper()
 	p := &process{site: s, name: name, store: store, plan: plan, gone: make(chan struct{}), done: make(chan struct{})}
 	view := shelfView{store, p}

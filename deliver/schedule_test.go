@@ -1,6 +1,7 @@
 package deliver_test
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -88,8 +89,8 @@ type signer struct {
 }
 
 var signers = sync.OnceValue(func() (keys []signer) {
-	for range 2 {
-		raw, err := ecdsa.GenerateKey(elliptic.P256(), crand.Reader)
+	for n := range byte(2) {
+		raw, err := ecdsa.ParseRawPrivateKey(elliptic.P256(), bytes.Repeat([]byte{n + 1}, 32))
 		if err != nil {
 			panic(err)
 		}
@@ -128,7 +129,8 @@ func newSchedule(t testing.TB, seed uint64, all *shelves) *schedule {
 	t.Helper()
 	c := &schedule{t: t, seed: seed, shelves: all, steps: map[string]uint64{}, seen: map[string]sight{}, accepted: map[string]map[int64]lodge.Accepted{}}
 	r := c.random("schedule", "", 0)
-	o := plain{number: time.Now().UnixNano(), version: pick(r, 1, 2, 2), fallback: r.IntN(3) == 0}
+	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // the store rounds times
+	o := plain{number: seed, version: pick(r, 1, 2, 2), fallback: r.IntN(3) == 0}
 	if o.version == 2 {
 		o.shards = pick(r, 1, 1, 2, 3)
 	}
@@ -192,16 +194,16 @@ func (c *schedule) plan(r *rand.Rand) {
 }
 
 // fate says what goes wrong at the steps of one process.
-func (c *schedule) fate(process string) func(step string) mishap {
-	return func(step string) mishap {
+func (c *schedule) fate(process string) func(step, about string) mishap {
+	return func(step, about string) mishap {
 		c.mu.Lock()
-		n := c.steps[process+step]
-		c.steps[process+step]++
+		n := c.steps[process+step+about]
+		c.steps[process+step+about]++
 		c.mu.Unlock()
-		r := c.random(step, process, n*0x9e3779b97f4a7c15)
+		r := c.random(step+about, process, n*0x9e3779b97f4a7c15)
 		method, _, isRequest := strings.Cut(step, " ")
 		isRequest = isRequest && method == strings.ToUpper(method)
-		var m mishap
+		m := mishap{Slow: upTo(r, time.Millisecond)}
 		if isRequest {
 			m.Slow = time.Millisecond + upTo(r, 30*time.Millisecond)
 		}

@@ -94,7 +94,7 @@ func (m mishap) String() string {
 
 // plain is how a site is made.
 type plain struct {
-	number   int64 // makes its addresses its own
+	number   uint64 // makes its addresses its own
 	version  int
 	shards   int
 	fallback bool
