@@ -126,27 +126,28 @@ func (f *floor) close() {
 
 // batch commits rows in one transaction.
 func (f *floor) batch(rows []row) error {
+	ctx := context.Background()
 	for _, st := range f.before {
-		if _, err := st.Exec(); err != nil {
+		if _, err := st.ExecContext(ctx); err != nil {
 			return err
 		}
 	}
 	for i := range rows {
 		r := &rows[i]
-		if err := f.stmts[0].QueryRow(r.envelope...).Scan(&r.delivery[0]); err != nil {
+		if err := f.stmts[0].QueryRowContext(ctx, r.envelope...).Scan(&r.delivery[0]); err != nil {
 			return err
 		}
-		if err := f.stmts[1].QueryRow(r.delivery...).Scan(&r.history[0]); err != nil {
+		if err := f.stmts[1].QueryRowContext(ctx, r.delivery...).Scan(&r.history[0]); err != nil {
 			return err
 		}
-		if _, err := f.stmts[2].Exec(r.history...); err != nil {
+		if _, err := f.stmts[2].ExecContext(ctx, r.history...); err != nil {
 			return err
 		}
 	}
 	var last int64
 	for _, st := range f.last {
 		var column any
-		if err := st.QueryRow().Scan(&column); err != nil {
+		if err := st.QueryRowContext(ctx).Scan(&column); err != nil {
 			return err
 		}
 		last, _ = column.(int64)
@@ -154,11 +155,11 @@ func (f *floor) batch(rows []row) error {
 	for i := range rows {
 		last++
 		rows[i].event[0] = last
-		if _, err := f.stmts[3].Exec(rows[i].event...); err != nil {
+		if _, err := f.stmts[3].ExecContext(ctx, rows[i].event...); err != nil {
 			return err
 		}
 	}
-	_, err := f.commit.Exec()
+	_, err := f.commit.ExecContext(ctx)
 	return err
 }
 

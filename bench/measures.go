@@ -122,7 +122,7 @@ func (b *bench) sqlite(rounds int) (err error) {
 	n := 0
 	sys := &system{
 		fresh:  func() string { n++; return filepath.Join(b.dir, fmt.Sprintf("%d.db", n)) },
-		drop:   func(path string) { _ = os.Remove(path) },
+		drop:   remove,
 		driver: "sqlite",
 		dsn:    func(path, synchronous string) string { return "file:" + path + options(synchronous) },
 	}
@@ -164,6 +164,12 @@ func (b *bench) postgres(rounds int, address string) (err error) {
 		}
 	}
 	return nil
+}
+
+func remove(path string) {
+	for _, suffix := range []string{"", "-wal", "-shm"} {
+		_ = os.Remove(path + suffix) // some are not there
+	}
 }
 
 func emptied(address string) {
@@ -233,7 +239,7 @@ func (b *bench) runChild(path string) (r childResult, err error) {
 	if err != nil {
 		return r, err
 	}
-	cmd := exec.Command(self, "-child", path, "-span", b.span.String())
+	cmd := exec.CommandContext(context.Background(), self, "-child", path, "-span", b.span.String())
 	cmd.Stderr = os.Stderr
 	out, err := cmd.Output()
 	if err != nil {
