@@ -20,6 +20,20 @@ const (
 	maxDoubts       = 5 // answers in a row that prove nothing, before the breaker opens
 )
 
+// limit says how many attempts may be under way at a time.
+func (l *lane) limit() int {
+	if l.Concurrency > 0 {
+		return l.Concurrency
+	}
+	if limiter, ok := l.Log.(Limiter); ok {
+		return limiter.Limit()
+	}
+	if l.Log != nil {
+		return 1024
+	}
+	return 8
+}
+
 // room says how many deliveries may be claimed now, and how long to wait at most before
 // asking again.
 func (l *lane) room(now time.Time) (n int, wait time.Duration) {
@@ -32,11 +46,11 @@ func (l *lane) room(now time.Time) (n int, wait time.Duration) {
 		return max(0, 1-l.busy), pollEvery
 	}
 	if l.Rate > 0 {
-		if tokens := int(l.limiter.TokensAt(now)); tokens < l.Concurrency-l.busy {
+		if tokens := int(l.limiter.TokensAt(now)); tokens < l.limit()-l.busy {
 			return tokens, min(time.Duration(float64(time.Second)/l.Rate), pollEvery)
 		}
 	}
-	return l.Concurrency - l.busy, pollEvery
+	return l.limit() - l.busy, pollEvery
 }
 
 // tryHeld takes one delivery of a held target now and then, more seldom each time: what

@@ -100,6 +100,10 @@ type Repository interface {
 	Relist(ctx context.Context, subject lodge.Digest, manifests []lodge.Digest) (lost []lodge.Digest, err error)
 }
 
+// Limiter is the optional power of a target to say how many requests it stands at a time,
+// which may be known only after the first.
+type Limiter interface{ Limit() int }
+
 // Attest verifies a bundle and returns it as signed by the key given, or by a
 // certificate whose chain holds.
 type Attest func(b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error)
@@ -109,7 +113,7 @@ type Target struct {
 	lodge.Target
 	Log         Log
 	Repository  Repository
-	Concurrency int           // attempts at a time; default 1024 for a log, 8 for a repository
+	Concurrency int           // attempts at a time; default what a Limiter says, 1024 for another log, 8 for a repository
 	Rate        float64       // attempts a second at most; 0 is no limit
 	Deadline    time.Duration // after it was queued, or what it requires was verified; 0 is for ever
 	// Settle is how long after a lost answer the target may still apply the request; the
@@ -163,10 +167,8 @@ func New(c Config) (*Engine, error) {
 			return nil, fmt.Errorf("target %s: want a log or a repository", t.Name)
 		}
 		if t.Log != nil {
-			setDefault(&t.Concurrency, 1024)
 			setDefault(&t.Settle, 15*time.Second)
 		} else {
-			setDefault(&t.Concurrency, 8)
 			setDefault(&t.Settle, 2*time.Second)
 		}
 		e.lanes[t.Address] = newLane(e, t)

@@ -126,6 +126,17 @@ func (l *logClient) open(ctx context.Context) (rekorClient, error) {
 	return client, nil
 }
 
+// Limit implements deliver.Limiter. A v2 log answers one caller about once a second, so it
+// is fast with many alone; a v1 log's database is overrun by as many.
+func (l *logClient) Limit() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.version == rekor.Version2 {
+		return 1024
+	}
+	return 64
+}
+
 // clients returns those of the versions that it may speak.
 func (l *logClient) clients() []rekorClient {
 	l.mu.Lock()
