@@ -50,7 +50,6 @@ type Bundle struct {
 	MediaType    string         // as given; empty where it was a bare DSSE envelope
 	Envelope     *dsse.Envelope // at least one signature
 	Certificates [][]byte       // DER, leaf first; empty where a key signed
-	KeyHint      string         // names the key; a hint and no more
 	Timestamps   [][]byte       // DER, RFC 3161 TimeStampResp
 	Entries      []lodge.Entry  // of transparency logs
 }
@@ -93,6 +92,9 @@ type member bool
 
 func (m *member) UnmarshalJSON([]byte) error { *m = true; return nil }
 
+// maxCertificate bounds the JSON of a certificate beside a signature, in bytes.
+const maxCertificate = 64 << 10
+
 // parseEnvelope reads a bare envelope. Some signers put their certificate beside the
 // signature (`cert`, PEM); it counts where just one signature does.
 func parseEnvelope(raw []byte) (*Bundle, error) {
@@ -103,14 +105,17 @@ func parseEnvelope(raw []byte) (*Bundle, error) {
 	b := &Bundle{Envelope: env}
 	var certs struct {
 		Signatures []struct {
-			Cert any `json:"cert"`
+			Cert json.RawMessage `json:"cert"`
 		} `json:"signatures"`
 	}
 	if err := json.Unmarshal(raw, &certs); err != nil {
 		return nil, malformed("%v", err)
 	}
 	for _, s := range certs.Signatures {
-		text, _ := s.Cert.(string)
+		var text string
+		if len(s.Cert) > maxCertificate || json.Unmarshal(s.Cert, &text) != nil {
+			continue
+		}
 		block, _ := pem.Decode([]byte(text))
 		if block == nil || block.Type != "CERTIFICATE" {
 			continue
@@ -136,7 +141,7 @@ func fromProto(p *protobundle.Bundle) (*Bundle, error) {
 		return nil, err
 	}
 	material := p.GetVerificationMaterial()
-	b := &Bundle{MediaType: p.GetMediaType(), Envelope: env, KeyHint: material.GetPublicKey().GetHint()}
+	b := &Bundle{MediaType: p.GetMediaType(), Envelope: env}
 
 	chain := material.GetX509CertificateChain().GetCertificates()
 	if leaf := material.GetCertificate(); leaf != nil {

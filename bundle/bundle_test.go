@@ -47,7 +47,6 @@ func TestParseMediaTypes(t *testing.T) {
 		}
 		want := &bundle.Bundle{
 			MediaType: tt.mediaType,
-			KeyHint:   "h",
 			Envelope: &dsse.Envelope{
 				PayloadType: "text/plain", Payload: []byte("{}"),
 				Signatures: []dsse.Signature{{KeyID: "h", Sig: []byte{1}}},

@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -93,31 +94,63 @@ func (x *index) add(ctx context.Context, desc ocispec.Descriptor) error {
 	return err
 }
 
-// write adds the batch to the index as it is now.
+// write adds the batch to the index as it is now, and what others wrote at the same moment.
 func (x *index) write(ctx context.Context, batch []ocispec.Descriptor) error {
 	release, err := x.repo.lock(ctx, x.repo.Address()+"@"+x.subject.String())
 	if err != nil {
 		return lodge.Errorf(lodge.ClassRetry, "index-busy", "another process writes the referrers index of %s: %w", x.subject, err)
 	}
 	defer release()
-	page, err := x.read(ctx)
-	if err != nil {
-		return err
-	}
 	slices.SortFunc(batch, func(a, b ocispec.Descriptor) int { return bytes.Compare([]byte(a.Digest), []byte(b.Digest)) })
-	raw, changed, err := page.with(batch)
-	if err != nil || !changed {
-		return err
+	for range passes {
+		page, err := x.read(ctx)
+		if err != nil {
+			return err
+		}
+		raw, changed, err := page.with(batch)
+		if err != nil || !changed {
+			return err
+		}
+		if len(raw) > maxManifest {
+			return x.full(int64(len(raw)))
+		}
+		others, err := x.replace(ctx, page, raw)
+		if err != nil {
+			return x.repo.classify(writing, err)
+		}
+		if len(others) == 0 {
+			return nil
+		}
+		batch = append(batch, others...)
 	}
-	if len(raw) > maxManifest {
-		return x.full(int64(len(raw)))
-	}
-	desc := content.NewDescriptorFromBytes(ocispec.MediaTypeImageIndex, raw)
-	if err := x.repo.remote.Manifests().PushReference(ctx, desc, bytes.NewReader(raw), x.tag()); err != nil {
-		return x.repo.classify(writing, err)
-	}
-	return nil
+	return nil // whether this batch is listed is looked at anyway
 }
+
+// replace writes raw over the page that was read. A registry can't be told to do so only if
+// nobody was faster, and a long index takes it a while: so the index is looked at until it is
+// written, and what others wrote in that time and is lost now is returned.
+func (x *index) replace(ctx context.Context, page *indexPage, raw []byte) (others []ocispec.Descriptor, err error) {
+	desc := content.NewDescriptorFromBytes(ocispec.MediaTypeImageIndex, raw)
+	watching, written := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		known := []digest.Digest{page.digest, desc.Digest}
+		for sleep(watching, watchEvery) == nil {
+			now, err := x.read(ctx)
+			if err == nil && !slices.Contains(known, now.digest) {
+				known = append(known, now.digest)
+				others = append(others, now.list...)
+			}
+		}
+	})
+	err = x.repo.remote.Manifests().PushReference(ctx, desc, bytes.NewReader(raw), x.tag())
+	written()
+	watch.Wait()
+	return others, err
+}
+
+// watchEvery is how often an index is looked at that is being written.
+const watchEvery = 5 * time.Millisecond
 
 func (x *index) full(size int64) error {
 	return lodge.Errorf(lodge.ClassPermanent, "index-full",
@@ -212,6 +245,7 @@ func (p *indexPage) with(batch []ocispec.Descriptor) (raw []byte, changed bool, 
 		if there[d.Digest] {
 			continue
 		}
+		there[d.Digest] = true
 		entry, err := json.Marshal(d)
 		if err != nil {
 			return nil, false, err

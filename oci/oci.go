@@ -89,7 +89,7 @@ func New(repository string, o Options) (*Repository, error) {
 		Reference:            ref,
 		PlainHTTP:            isLoopback(ref.Host()),
 		SkipReferrersGC:      true, // deleting old indexes breaks other writers
-		ReferrerListMaxPages: 1000,
+		ReferrerListMaxPages: 200,
 	}
 	// Whatever the registry can do, this package keeps the referrers index itself, for oras
 	// neither reads it again nor knows when it is full.

@@ -473,6 +473,44 @@ func TestRelist(t *testing.T) {
 	}
 }
 
+// TestOvertakenWriter: another writer's index comes between the moment that ours is read and
+// the one that it is written. Its entry stays.
+func TestOvertakenWriter(t *testing.T) {
+	s := newServer(t, false)
+	r := s.open(oci.Options{Settle: settle})
+	theirs := s.put("manifests/theirs", manifestType, []byte(`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.manifest.v1+json","config":{"mediaType":"application/vnd.oci.empty.v1+json",`+
+		`"digest":"sha256:44136fa355b3678a1146ad16f7e8649e94fb4fc21fe77e8310c060f61caaff8a","size":2},"layers":[],"annotations":{"by":"them"}}`))
+	path := "manifests/sha256-" + s.image.Hex()
+	var overtaken atomic.Bool
+	reads := make(chan struct{}, 1000)
+	s.hook(func(_ http.ResponseWriter, req *http.Request) bool {
+		switch {
+		case !strings.HasSuffix(req.URL.Path, path):
+		case req.Method == http.MethodHead && overtaken.Load():
+			reads <- struct{}{}
+		case req.Method == http.MethodPut && !overtaken.Swap(true):
+			s.put(path, "application/vnd.oci.image.index.v1+json", fmt.Appendf(nil,
+				`{"schemaVersion":2,"mediaType":"application/vnd.oci.image.index.v1+json","manifests":[{"mediaType":"application/vnd.oci.image.manifest.v1+json","digest":%q,"size":7}]}`,
+				theirs))
+			for range 2 { // our PUT takes the registry until a look has been answered
+				select {
+				case <-reads:
+				case <-time.After(20 * time.Second):
+					t.Error("nobody looks at an index that is being written")
+				}
+			}
+		}
+		return false
+	})
+	receipt, err := publish(t.Context(), r, s.attestation(1), s.image)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := s.referrers(); len(got) != 2 || !slices.Contains(got, theirs.String()) || !slices.Contains(got, receipt.Digest.String()) {
+		t.Errorf("listed: %v, want %s and %s", got, theirs, receipt.Digest)
+	}
+}
+
 // TestWaitingWriterGivesUp: who waits for another writer of the same index waits no longer
 // than its own time, and the other one goes on.
 func TestWaitingWriterGivesUp(t *testing.T) {
