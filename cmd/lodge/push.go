@@ -73,7 +73,7 @@ yet, 0 all delivered (new or existing); the first that applies.`,
 	f.add(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.key, "key", "", "`PEM` file of the public key that verifies the envelopes")
-	flags.StringArrayVar(&f.scopes, "scope", nil, "`SCOPE` of its events (component:openssl) instead of the derived one; repeatable")
+	flags.StringArrayVar(&f.scopes, "scope", nil, "`SCOPE` of its events (component:openssl), kept with it; those of several pushes add up; repeatable")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be sent where; nothing is sent or stored")
 	flags.DurationVar(&f.wait, "wait", time.Minute, "how long to wait for delivery; 0 accepts only")
 	f.output.flag(cmd)
