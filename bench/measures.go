@@ -20,7 +20,7 @@ var callers = []int{1, 16, 256}
 // options of an SQLite connection are the store's own; NORMAL is measured to know what
 // FULL costs, the store does not offer it.
 func options(synchronous string) string {
-	return "?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=cache_size(-32768)&_pragma=synchronous(" + synchronous + ")"
+	return "?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=cache_size(-24576)&_pragma=synchronous(" + synchronous + ")"
 }
 
 // record learns the SQL of an accept, and of the rest of a life cycle.

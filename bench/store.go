@@ -18,7 +18,7 @@ import (
 var orders = []lodge.Order{{Target: target}}
 
 // chunk is how many submissions are built in advance at a time.
-const chunk = 8192
+const chunk = 4096
 
 func open(address string) (*store.Store, error) {
 	s, err := store.Open(context.Background(), address)

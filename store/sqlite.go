@@ -28,7 +28,7 @@ var sqliteDialect = &dialect{
 
 const (
 	busyWait   = 20 * time.Second // how long one process waits for another's transaction
-	writeCache = 32 << 20         // bytes of pages: the upper levels of the indexes of millions of rows
+	writeCache = 24 << 20         // bytes of pages: the upper levels of the indexes of millions of rows
 )
 
 // registerClock makes the process's clock known to SQLite: its own can't be controlled in
