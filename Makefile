@@ -12,7 +12,7 @@ GOVULNDB ?= https://vuln.go.dev
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build demo test simulate e2e interop race lint vuln fuzz clean help
+.PHONY: build demo test simulate e2e interop chaos race bench lint vuln fuzz clean help
 
 build: ## build bin/lodge
 	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lodge ./cmd/lodge
@@ -31,13 +31,20 @@ simulate: ## run N random schedules of faults, or as many as SIMTIME (1m) holds,
 
 # A result is never taken from the cache: go does not see that it depends on lodge and servers.
 e2e: ## run the end-to-end tests on Rekor v2 and registries
-	cd e2e && go test -count=1 -timeout=30m $$(go list ./... | grep -v /interop)
+	cd e2e && go test -count=1 -timeout=30m $$(go list ./... | grep -v -e /interop -e /chaos)
 
 interop: ## run the end-to-end tests on Rekor v1 (needs MariaDB or MySQL, and Redis) and with cosign
 	cd e2e && go test -count=1 -timeout=30m ./interop/...
 
+chaos: ## run the tests that kill, cut and fill everything, lodge too (need PostgreSQL, and root for a small disk)
+	cd e2e && go test -count=1 -timeout=30m ./chaos/...
+
 race: ## run the unit and script tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race ./...
+
+bench: ## measure the store, written to bench/RESULTS.md (POSTGRES=address of an empty database adds PostgreSQL)
+	go run ./bench $(if $(POSTGRES),-postgres $(POSTGRES)) > bench/RESULTS.md.new
+	mv bench/RESULTS.md.new bench/RESULTS.md
 
 lint: ## run golangci-lint on all modules, then vuln
 	@for module in $(MODULES); do \
