@@ -190,6 +190,9 @@ func (r *Registry) Artifacts(repository string) []string {
 	must(r.t, err, "reading the storage of %s", repository)
 	var found []string
 	for _, revision := range revisions {
+		if _, err := os.Stat(filepath.Join(dir, revision.Name(), "link")); err != nil {
+			continue // the registry was killed while it took this one
+		}
 		digest := "sha256:" + revision.Name()
 		var manifest struct {
 			Subject *v1.Descriptor `json:"subject"`
