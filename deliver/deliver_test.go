@@ -355,8 +355,9 @@ func TestStoreFails(t *testing.T) {
 // TestRegistryOutage: a registry that is down holds up what goes there, and nothing else.
 func TestRegistryOutage(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
-		healthy := w.registry
-		w.registry = down{}
+		var status atomic.Int32
+		status.Store(http.StatusServiceUnavailable)
+		w.registry = gate{w.registry, &status}
 		i, stop := w.open(w.newPath(), nil)
 		defer stop()
 		for k := range 50 {
@@ -369,19 +370,49 @@ func TestRegistryOutage(t *testing.T) {
 		if took := time.Since(begin); took > 10*time.Second {
 			t.Errorf("an envelope for the log alone took %s while the registry was down", took)
 		}
-		w.registry = healthy
 	})
 }
 
-// down is a registry that always answers 503.
-type down struct{}
+// gate answers with a status in place of the registry behind it, while it is set.
+type gate struct {
+	registry http.RoundTripper
+	status   *atomic.Int32
+}
 
-func (down) RoundTrip(r *http.Request) (*http.Response, error) {
+func (g gate) RoundTrip(r *http.Request) (*http.Response, error) {
+	status := g.status.Load()
+	if status == 0 {
+		return g.registry.RoundTrip(r)
+	}
 	recorder := httptest.NewRecorder()
-	recorder.WriteHeader(http.StatusServiceUnavailable)
+	recorder.WriteHeader(int(status))
 	res := recorder.Result()
 	res.Request = r
 	return res, nil
+}
+
+// TestRegistryWithoutRights: nothing waits for a registry that nobody may read, and once
+// that is mended the same push goes through.
+func TestRegistryWithoutRights(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		var status atomic.Int32
+		w.registry = gate{w.registry, &status}
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		status.Store(http.StatusForbidden)
+		begin := time.Now()
+		d := i.push(w.statement(1), true)
+		if took := time.Since(begin); !d[0].State.Live() || !d[1].State.Live() || took > time.Minute {
+			t.Fatalf("%s, %s after %s", d[0].State, d[1].State, took)
+		}
+		w.leaves(0)
+		status.Store(0)
+		if err := i.store.Resume(t.Context(), ociTarget, time.Now()); err != nil {
+			t.Fatal(err)
+		}
+		w.verified(i.push(w.statement(1), true)...)
+		w.leaves(1)
+	})
 }
 
 // TestUnknownCanFail: what is in doubt, then proven absent, and can't be sent any more,

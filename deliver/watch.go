@@ -53,13 +53,21 @@ func (e *Engine) stuck(ctx context.Context, d lodge.Delivery) (bool, error) {
 		}
 		chain = append(chain, required...)
 	}
+	var addresses []string
 	for _, d := range chain {
-		code, _, err := e.config.Store.Held(ctx, d.Target.Address)
-		if code != "" || err != nil {
-			return true, err
+		addresses = append(addresses, d.Target.Address)
+		if d.Err == nil || d.Err.Code != codeMemoryHeld {
+			continue
 		}
-		if d.Err != nil && d.Err.Code == codeMemoryHeld {
-			return true, nil
+		for address, l := range e.lanes {
+			if l.Repository != nil {
+				addresses = append(addresses, address)
+			}
+		}
+	}
+	for _, address := range addresses {
+		if code, _, err := e.config.Store.Held(ctx, address); code != "" || err != nil {
+			return true, err
 		}
 	}
 	return false, nil
