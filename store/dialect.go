@@ -29,6 +29,7 @@ type dialect struct {
 	lockLog  string           // lets no other transaction write events until this one ends; may be ""
 	timeout  time.Duration    // of a transaction; 0: none
 	lost     func(error) bool // a race against another transaction was lost: run it again
+	stale    func(error) bool // it is the connection's fault: another may do better
 
 	goose database.Dialect
 }

@@ -151,6 +151,49 @@ func TestBackendTerminated(t *testing.T) {
 	holds(t, s, n)
 }
 
+// TestStandby connects to a PostgreSQL that takes no writes, and later does: connections
+// keep what they began with.
+func TestStandby(t *testing.T) {
+	address := storetest.Postgres(t)
+	s := open(t, address)
+	db, err := sql.Open("pgx", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	alter := func(readOnly string) {
+		t.Helper()
+		var name string
+		err := db.QueryRow("SELECT current_database()").Scan(&name)
+		if err == nil {
+			_, err = db.Exec("ALTER DATABASE " + name + " SET default_transaction_read_only = " + readOnly)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	alter("on")
+	if _, err := db.Exec(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+		WHERE datname = current_database() AND pid <> pg_backend_pid()`); err != nil {
+		t.Fatal(err)
+	}
+	if err := accept(t, s, "read-only", 10); err == nil {
+		t.Error("a standby takes writes")
+	}
+	alter("off")
+	for tries := 0; ; tries++ {
+		err := accept(t, s, "writable", 10)
+		if err == nil {
+			break
+		}
+		saysWhy(t, err, "", "")
+		if tries == 20 {
+			t.Fatalf("what can be written again is not: %v", err)
+		}
+	}
+	holds(t, s, 1)
+}
+
 func TestPasswordIsNotShown(t *testing.T) {
 	for _, address := range []string{"postgres://lodge:secret@127.0.0.1:1/lodge", "postgres://lodge:secret@[bad/lodge", "postgres://lodge:secret@h:x/lodge"} {
 		if _, err := store.Open(t.Context(), address); err == nil || strings.Contains(err.Error(), "secret") {

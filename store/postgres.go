@@ -28,6 +28,7 @@ var postgresDialect = &dialect{
 	lockLog:  `SELECT pg_advisory_xact_lock(7310)`,
 	timeout:  time.Minute,
 	lost:     lostRace,
+	stale:    readOnly,
 	goose:    database.DialectPostgres,
 }
 
@@ -68,4 +69,11 @@ func openPostgres(ctx context.Context, s *Store, address string) error {
 func lostRace(err error) bool {
 	e, ok := errors.AsType[*pgconn.PgError](err)
 	return ok && slices.Contains([]string{"40001", "40P01", "23505"}, e.Code)
+}
+
+// readOnly tells whether err says that nothing can be written. A connection keeps that when
+// the server, a standby, becomes the primary.
+func readOnly(err error) bool {
+	e, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && e.Code == "25006"
 }

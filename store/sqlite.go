@@ -23,6 +23,7 @@ var sqliteDialect = &dialect{
 	begin:   "BEGIN IMMEDIATE",
 	writers: 1,
 	lost:    func(error) bool { return false },
+	stale:   func(error) bool { return false },
 	goose:   database.DialectSQLite3,
 }
 

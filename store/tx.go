@@ -44,9 +44,10 @@ func (s *session) commit(batch []*operation) (err error) {
 	if err == nil {
 		return nil
 	}
-	// Where the database has already rolled back (disk full) or the connection is lost, a
-	// new one begins afresh.
-	if _, failed := s.conn.ExecContext(ctx, "ROLLBACK"); failed != nil {
+	// Where the database has already rolled back (disk full) or the connection is of no use any
+	// more, a new one begins afresh.
+	_, failed := s.conn.ExecContext(ctx, "ROLLBACK")
+	if failed != nil || s.store.dialect.stale(err) {
 		s.drop()
 	}
 	return err
