@@ -332,7 +332,7 @@ func (f flaky) Advance(ctx context.Context, change lodge.Change, now time.Time) 
 // TestStoreFails: a store that fails in the middle of a delivery and comes back leaves
 // one entry, one artifact and no event missing.
 func TestStoreFails(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
+	onBoth(t, func(_ *testing.T, w *world) {
 		var broken atomic.Bool
 		i, stop := w.open(w.newPath(), func(s deliver.Store) deliver.Store { return flaky{s, &broken} })
 		defer stop()

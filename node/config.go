@@ -98,7 +98,7 @@ func (d *Duration) UnmarshalText(text []byte) error {
 	return err
 }
 
-const storeForms = "sqlite:PATH or postgres://USER:PASSWORD@HOST/DATABASE"
+const storeForms = "sqlite:PATH or postgres://USER@HOST/DATABASE"
 
 // maxConfig bounds the size of a configuration, in bytes.
 const maxConfig = 1 << 20

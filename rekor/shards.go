@@ -85,7 +85,7 @@ func (s *Shards) Send(ctx context.Context, att *bundle.Attestation, intent lodge
 		if i+1 == len(s.shards) {
 			return nil, lodge.Errorf(lodge.ClassHeld, failure.Code, "%w; name the shard that follows it under `shards` of the log", err)
 		}
-		s.active.CompareAndSwap(int32(i), int32(i+1)) //nolint:gosec // a log has few shards
+		s.active.CompareAndSwap(int32(i), int32(i+1))
 		return nil, err
 	}
 	return nil, lodge.Errorf(lodge.ClassHeld, "shard-unknown", "no shard with the id %s is configured any more", intent.LogID)

@@ -53,13 +53,7 @@ func (a *app) serve(ctx context.Context, check bool) error {
 
 func (a *app) serveTargets(ctx context.Context, n *node.Node, c node.Config, check bool) error {
 	for _, name := range slices.Sorted(maps.Keys(c.Targets)) {
-		kind, address := "log", ""
-		if t := c.Targets[name]; t.Log != nil {
-			address = t.Log.URL
-		} else {
-			kind, address = "repository", t.OCI.Repository
-		}
-		if err := a.print("target %s: %s %s\n", clean(name), kind, clean(address)); err != nil {
+		if err := a.print("target %s: %s\n", clean(name), clean(describe(c.Targets[name]))); err != nil {
 			return err
 		}
 	}
@@ -76,4 +70,12 @@ func (a *app) serveTargets(ctx context.Context, n *node.Node, c node.Config, che
 		return fmt.Errorf("delivering: %w", err)
 	}
 	return nil
+}
+
+// describe says what a target is and where.
+func describe(t node.Target) string {
+	if t.Log != nil {
+		return "log " + t.Log.URL
+	}
+	return "repository " + t.OCI.Repository
 }
