@@ -47,7 +47,7 @@ type schedule struct {
 	network     float64         // how likely a request fails
 	deaths      float64         // how likely a process dies at a step
 	sleeps      float64         // how likely it is suspended
-	focus       string          // the step that goes wrong more often than not; "" where there is none
+	focus       [2]string       // steps that go wrong more often than not; "" where there is none
 	limits      bool            // more than the design promises may happen: limits (a) and (b)
 
 	mu       sync.Mutex
@@ -144,9 +144,11 @@ func newSchedule(t testing.TB, seed uint64, all *shelves) *schedule {
 	c.network = pick(r, 0, 0.03, 0.1, 0.3, 0.5)
 	c.deaths = pick(r, 0, 0, 0.01, 0.04)
 	c.sleeps = pick(r, 0, 0, 0.01, 0.04)
-	c.focus = pick(r, "", "", "POST entry", "POST entry", "GET checkpoint", "GET entry", "log sending", "log unknown",
-		"log queued", "log verified", "claim", "load", "GET referrers", "HEAD tag", "PUT manifest", "PUT tag", "PUT index",
-		"HEAD index", "repository sending", "repository verified", "acquire", "release")
+	for i := range c.focus {
+		c.focus[i] = pick(r, "", "", "", "POST entry", "POST entry", "GET checkpoint", "GET checkpoint", "GET entry",
+			"log sending", "log unknown", "log queued", "log verified", "claim", "load", "GET referrers", "HEAD tag", "PUT manifest",
+			"PUT tag", "PUT index", "HEAD index", "repository sending", "repository verified", "acquire", "release")
+	}
 	c.limits = r.IntN(4) == 0
 	c.restarts = r.IntN(4) == 0
 	c.operator = r.IntN(4) > 0
@@ -211,7 +213,7 @@ func (c *schedule) fate(process string) func(step, about string) mishap {
 			return m
 		}
 		deaths, sleeps, network := c.deaths, c.sleeps, c.network
-		if step == c.focus {
+		if slices.Contains(c.focus[:], step) {
 			deaths, sleeps, network = 0.1, 0.3, 0.4
 		}
 		switch p := r.Float64(); {
@@ -255,8 +257,12 @@ func (c *schedule) nap(r *rand.Rand, sends bool) time.Duration {
 // failure fills in how a request fails.
 func (c *schedule) failure(r *rand.Rand, step string, m *mishap) {
 	unwell := pick(r, 408, 499, 500, 502, 503, 504)
-	switch kind := r.IntN(13); {
-	case kind == 12:
+	kind := r.IntN(15)
+	if step == "POST entry" && r.IntN(3) == 0 {
+		kind = 9 + r.IntN(3) // what arrives late is what makes doubles
+	}
+	switch {
+	case kind >= 12:
 		m.Drag = upTo(r, c.site.lease+c.site.settle)
 	case kind == 0:
 		m.Refuse = true

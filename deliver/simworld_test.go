@@ -432,6 +432,7 @@ type memo struct {
 	writes atomic.Int64
 	mu     sync.Mutex
 	due    map[string]dueMemo
+	held   map[string]heldMemo
 	none   map[int64]int64 // sequence behind which there was no event, at that count of writes
 }
 
@@ -441,7 +442,14 @@ type dueMemo struct {
 	ok     bool
 }
 
-func newMemo() *memo { return &memo{due: map[string]dueMemo{}, none: map[int64]int64{}} }
+type heldMemo struct {
+	writes      int64
+	code, words string
+}
+
+func newMemo() *memo {
+	return &memo{due: map[string]dueMemo{}, held: map[string]heldMemo{}, none: map[int64]int64{}}
+}
 
 // wrote is called before and after each write, so that nothing read meanwhile is kept.
 func (m *memo) wrote() func() {
@@ -494,6 +502,23 @@ func (s *shelf) NextDue(ctx context.Context, address string) (time.Time, bool, e
 		s.memo.mu.Unlock()
 	}
 	return due, ok, err
+}
+
+func (s *shelf) Held(ctx context.Context, address string) (code, words string, err error) {
+	writes := s.memo.writes.Load()
+	s.memo.mu.Lock()
+	known, found := s.memo.held[address]
+	s.memo.mu.Unlock()
+	if found && known.writes == writes {
+		return known.code, known.words, nil
+	}
+	code, words, err = s.Store.Held(ctx, address)
+	if err == nil {
+		s.memo.mu.Lock()
+		s.memo.held[address] = heldMemo{writes, code, words}
+		s.memo.mu.Unlock()
+	}
+	return code, words, err
 }
 
 func (s *shelf) Events(ctx context.Context, after int64, limit int) ([]lodge.Event, error) {
