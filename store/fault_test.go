@@ -97,20 +97,17 @@ func TestDiskFull(t *testing.T) {
 	holds(t, s, accepted+1)
 }
 
-// TestReadOnly takes the right to write away for a while. Duplicates need none.
-func TestReadOnly(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "lodge.db")
-	s := open(t, path)
+// TestReadOnlyConnection has the writing connection take no writes, as one does that was
+// opened while the file system was read-only: another one takes its place.
+func TestReadOnlyConnection(t *testing.T) {
+	s := open(t, filepath.Join(t.TempDir(), "lodge.db"))
 	if err := accept(t, s, "a", 10); err != nil {
 		t.Fatal(err)
 	}
 	exec(t, s, "PRAGMA query_only = 1")
-	saysWhy(t, accept(t, s, "b", 10), path, "readonly")
-	if err := accept(t, s, "a", 10); err != nil {
+	if err := accept(t, s, "a", 10); err != nil { // a duplicate writes nothing
 		t.Error(err)
 	}
-	holds(t, s, 1)
-	exec(t, s, "PRAGMA query_only = 0")
 	if err := accept(t, s, "b", 10); err != nil {
 		t.Error(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"database/sql/driver"
+	"errors"
 	"fmt"
 	"net/url"
 	"os"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/pressly/goose/v3/database"
 	"modernc.org/sqlite"
+	sqlite3 "modernc.org/sqlite/lib"
 )
 
 // SQLite has one writer at a time, so nothing needs a lock of its own.
@@ -23,7 +25,7 @@ var sqliteDialect = &dialect{
 	begin:   "BEGIN IMMEDIATE",
 	writers: 1,
 	lost:    func(error) bool { return false },
-	stale:   func(error) bool { return false },
+	stale:   readOnlyFile,
 	goose:   database.DialectSQLite3,
 }
 
@@ -39,6 +41,13 @@ var registerClock = sync.OnceValue(func() error {
 		return time.Now().UnixMicro(), nil
 	})
 })
+
+// readOnlyFile tells whether err says that nothing can be written. A connection keeps that
+// when it was opened while the file system took no writes.
+func readOnlyFile(err error) bool {
+	e, ok := errors.AsType[*sqlite.Error](err)
+	return ok && e.Code()&0xff == sqlite3.SQLITE_READONLY
+}
 
 func openSQLite(ctx context.Context, s *Store, address string) (err error) {
 	path := strings.TrimPrefix(address, "sqlite:")

@@ -68,7 +68,7 @@ func (s *session) begin(t *tx) (err error) {
 			t.failed = false
 			return nil
 		}
-		lost := s.conn.PingContext(t.ctx) != nil
+		lost := s.store.dialect.stale(err) || s.conn.PingContext(t.ctx) != nil
 		if lost {
 			s.drop()
 		}
