@@ -47,6 +47,7 @@ type report struct {
 	reading  bool                    // there may be more input
 	few      []told                  // the first results
 	failures []told                  // the failed ones of the others
+	refusal  string                  // the last one's reason
 	printErr error
 	bar      bar
 }
@@ -102,7 +103,10 @@ func (r *report) refused(source string, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.refusals++
-	r.say(source + ": not accepted: " + err.Error())
+	if reason := err.Error(); reason != r.refusal { // a store that is full is so for everything that follows
+		r.refusal = reason
+		r.say(source + ": not accepted: " + reason)
+	}
 }
 
 // fault says what broke here.
@@ -207,6 +211,9 @@ func (r *report) end() error {
 	for _, name := range slices.Sorted(maps.Keys(r.held)) {
 		held := r.held[name]
 		r.say(fmt.Sprintf("%s is held: %s (%s): %s", name, held.Message, held.Code, mend(name, held.Code)))
+	}
+	if r.refusals > 1 {
+		r.say(fmt.Sprintf("%d of the input not accepted: run the same command again when that is mended", r.refusals))
 	}
 	if r.cut {
 		r.say("not all of the input was taken in")
