@@ -124,13 +124,13 @@ func answersOfRegistry(t *testing.T) {
 
 // timeLimits has the log give up requests that it goes on to apply.
 func timeLimits(t *testing.T) {
-	const n = 200
+	const n, hasty = 200, 24
 	t.Run("Grpc-Timeout", func(t *testing.T) {
 		t.Parallel()
 		p := newPlace(t, servers.StartRekorV2(t, servers.RekorV2Config{Forgetful: true, CheckpointInterval: time.Second}), nil)
 		front := p.log.Front(t)
-		p.logURL, p.logSettle, p.logConcurrency = front.URL, "4s", 32
-		hasty := front.On(submissions, n/2, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
+		p.logURL, p.logSettle, p.logConcurrency = front.URL, "4s", 2*hasty
+		rule := front.On(submissions, hasty, func(w http.ResponseWriter, r *http.Request, next http.Handler) {
 			r.Header.Set("Grpc-Timeout", "300m") // milliseconds
 			next.ServeHTTP(w, r)
 		})
@@ -141,7 +141,7 @@ func timeLimits(t *testing.T) {
 				given++
 			}
 		}
-		t.Logf("%d of %d submissions were sent in haste, %d failed", hasty.Hits(), front.Count(submissions), given)
+		t.Logf("%d of %d submissions were sent in haste, %d failed", rule.Hits(), front.Count(submissions), given)
 		if given == 0 {
 			t.Error("the log gave up no request")
 		}
