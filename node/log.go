@@ -107,13 +107,12 @@ func (l *logClient) open(ctx context.Context) (rekorClient, error) {
 	version := l.version
 	l.mu.Unlock()
 	if version == 0 {
-		found, err, _ := l.asking.Do("", func() (any, error) { return rekor.Detect(ctx, httpClient, l.url, l.readURL) })
+		_, err, _ := l.asking.Do("", func() (any, error) { return nil, l.ask(ctx) })
 		if err != nil {
 			return nil, err
 		}
-		version = found.(rekor.Version)
 		l.mu.Lock()
-		l.version = version
+		version = l.version
 		l.mu.Unlock()
 	}
 	client := l.v1
@@ -124,6 +123,18 @@ func (l *logClient) open(ctx context.Context) (rekorClient, error) {
 		return nil, lodge.Errorf(lodge.ClassHeld, "log-key", "it is a Rekor v%d log, and: %w", version, l.unfit)
 	}
 	return client, nil
+}
+
+// ask finds out which version the log speaks.
+func (l *logClient) ask(ctx context.Context) error {
+	version, err := rekor.Detect(ctx, httpClient, l.url, l.readURL)
+	if err != nil {
+		return err
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.version = version
+	return nil
 }
 
 // Limit implements deliver.Limiter. A v2 log answers one caller about once a second, so it

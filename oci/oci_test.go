@@ -592,12 +592,15 @@ func TestFindsExistingAmongBroken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var index map[string]any
+	var index struct {
+		SchemaVersion int    `json:"schemaVersion"`
+		MediaType     string `json:"mediaType"`
+		Manifests     []any  `json:"manifests"`
+	}
 	if err := json.Unmarshal(s.get("sha256-"+s.image.Hex()), &index); err != nil {
 		t.Fatal(err)
 	}
 	good := s.get(receipt.Digest.String())
-	list := index["manifests"].([]any)
 	for _, broken := range []string{`"size":1`, `"size":99999999`, `"size":-5`} {
 		// A layer whose size is not the blob's, and an entry whose size is not the manifest's.
 		var m ocispec.Manifest
@@ -607,12 +610,11 @@ func TestFindsExistingAmongBroken(t *testing.T) {
 		size := fmt.Sprintf(`"size":%d`, m.Layers[0].Size)
 		digest := s.put("manifests/broken", manifestType, bytes.Replace(good, []byte(size), []byte(broken), 1))
 		entry := map[string]any{"mediaType": manifestType, "digest": digest.String(), "size": json.RawMessage(strings.TrimPrefix(broken, `"size":`))}
-		list = append(list, entry)
+		index.Manifests = append(index.Manifests, entry)
 		annotated := maps.Clone(entry)
 		annotated["annotations"] = map[string]string{"dev.lodge.key": att.Key.String()}
-		list = append(list, annotated)
+		index.Manifests = append(index.Manifests, annotated)
 	}
-	index["manifests"] = list
 	raw, err := json.Marshal(index)
 	if err != nil {
 		t.Fatal(err)
