@@ -188,6 +188,18 @@ const (
 // freePort returns a port of 127.0.0.1 on which nobody listens.
 func freePort(t TB) int {
 	t.Helper()
+	l := listenFree(t)
+	_, port, err := net.SplitHostPort(l.Addr().String())
+	must(t, err, "reading a port")
+	n, err := strconv.Atoi(port)
+	must(t, err, "reading a port")
+	must(t, l.Close(), "closing port %d", n)
+	return n
+}
+
+// listenFree listens on such a port.
+func listenFree(t TB) net.Listener {
+	t.Helper()
 	ports.Lock()
 	defer ports.Unlock()
 	if ports.first == 0 {
@@ -198,14 +210,12 @@ func freePort(t TB) int {
 	for range portBlock {
 		port := ports.first + ports.next%portBlock
 		ports.next++
-		l, err := listen(t, port)
-		if err == nil {
-			must(t, l.Close(), "closing port %d", port)
-			return port
+		if l, err := listen(t, port); err == nil {
+			return l
 		}
 	}
 	t.Fatalf("no free port between %d and %d", ports.first, ports.first+portBlock)
-	return 0
+	return nil
 }
 
 // takeBlock returns the number of a block of ports that no other process has. It is given

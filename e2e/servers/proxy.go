@@ -80,8 +80,7 @@ func Forward(target string) http.Handler {
 // StartProxy serves next on a free loopback port until the end of the test.
 func StartProxy(t TB, next http.Handler) *Proxy {
 	t.Helper()
-	l, err := listen(t, freePort(t))
-	must(t, err, "starting a proxy")
+	l := listenFree(t)
 	p := &Proxy{
 		URL: "http://" + l.Addr().String(), Host: l.Addr().String(),
 		next: next, closing: make(chan struct{}),
