@@ -326,6 +326,7 @@ type shelfView struct {
 func (v shelfView) Claim(ctx context.Context, address string, n int, now, lease time.Time) (jobs []lodge.Job, err error) {
 	err = v.p.call("claim", address, func() error {
 		jobs, err = v.shelf.Claim(ctx, address, n, now, lease)
+		v.p.site.claims(v.p, jobs)
 		return err
 	})
 	return jobs, err
@@ -337,10 +338,11 @@ func (v shelfView) Load(ctx context.Context, job *lodge.Job) error {
 
 func (v shelfView) Advance(ctx context.Context, change lodge.Change, now time.Time) error {
 	return v.p.call(fmt.Sprintf("%s %s", change.Target.Kind, change.State), change.Key.String(), func() error {
+		taken := v.p.site.taken(v.p, change.ID)
 		if err := v.shelf.Advance(ctx, change, now); err != nil {
 			return err
 		}
-		v.p.site.written(v.p, change)
+		v.p.site.written(v.p, change, taken)
 		return nil
 	})
 }
@@ -360,6 +362,7 @@ func (v shelfView) Hold(ctx context.Context, target lodge.Target, code, words st
 func (v shelfView) Probe(ctx context.Context, address string, now, lease time.Time) (jobs []lodge.Job, err error) {
 	err = v.p.call("probe", address, func() error {
 		jobs, err = v.shelf.Probe(ctx, address, now, lease)
+		v.p.site.claims(v.p, jobs)
 		return err
 	})
 	return jobs, err

@@ -49,6 +49,7 @@ type site struct {
 	leaf        map[lodge.Digest]id         // whose leaf
 	excuses     map[id][]string             // limits of the design that were hit, and how
 	verified    map[string]lodge.Submission // what was handed in, by its bytes
+	claimed     map[string]*process         // who claimed a delivery last
 	breaches    []string                    // of what must hold at every moment
 	overwritten []string                    // indexes that arrived late
 	old         []snapshot                  // checkpoints that caches may still have
@@ -106,7 +107,7 @@ func newSite(t testing.TB, o plain) *site {
 		version: o.version, fallback: o.fallback, lease: 30 * time.Second, settle: settle, begin: time.Now(),
 		log:    lodge.Target{Name: fmt.Sprint("log", o.number), Kind: lodge.KindLog, Address: fmt.Sprint("http://log.test/", o.number)},
 		images: lodge.Target{Name: fmt.Sprint("images", o.number), Kind: lodge.KindRepository, Address: fmt.Sprint("oci://", repository, o.number)},
-		ahead:  map[string]bool{}, sent: map[string]id{}, leaf: map[lodge.Digest]id{}, excuses: map[id][]string{}, verified: map[string]lodge.Submission{},
+		ahead:  map[string]bool{}, sent: map[string]id{}, claimed: map[string]*process{}, leaf: map[lodge.Digest]id{}, excuses: map[id][]string{}, verified: map[string]lodge.Submission{},
 	}
 	for i := range max(1, o.shards) {
 		newLog := logtest.NewV2
@@ -263,13 +264,32 @@ func (s *site) leaves(p *process, r *http.Request, body []byte) {
 	}
 }
 
-// written notes what became durable.
-func (s *site) written(p *process, change lodge.Change) {
+// claims notes who has claimed what.
+func (s *site) claims(p *process, jobs []lodge.Job) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, job := range jobs {
+		s.claimed[fmt.Sprint(p.store.name, job.ID)] = p
+	}
+}
+
+// taken tells whether another process has claimed the delivery that p works on.
+func (s *site) taken(p *process, delivery int64) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.claimed[fmt.Sprint(p.store.name, delivery)] != p
+}
+
+// written notes what became durable. Nothing may, of a process that had lost its lease.
+func (s *site) written(p *process, change lodge.Change, taken bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if taken {
+		s.breaches = append(s.breaches, fmt.Sprintf("%s made a delivery %s that another process had claimed since", p.name, change.State))
+	}
 	if change.Intent == nil {
 		return
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	whose := id{change.Key, change.Signer, change.Target.Kind}
 	what := string(change.Intent.Request)
 	if change.Target.Kind == lodge.KindRepository {
