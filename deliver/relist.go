@@ -40,7 +40,7 @@ func (l *lane) relistAll(ctx context.Context) error {
 			after = d.ID
 		}
 		for subject, manifests := range bySubject {
-			lost, err := l.Repository.Relist(ctx, subject, manifests)
+			lost, err := l.relistOne(ctx, subject, manifests)
 			if len(lost) > 0 {
 				slog.Warn("attestations that others had dropped are listed again", "target", l.Name, "subject", subject, "count", len(lost))
 			}
@@ -49,4 +49,13 @@ func (l *lane) relistAll(ctx context.Context) error {
 			}
 		}
 	}
+}
+
+// relistTime bounds the work on one subject: a registry that hangs must not end the loop.
+const relistTime = 2 * time.Minute
+
+func (l *lane) relistOne(ctx context.Context, subject lodge.Digest, manifests []lodge.Digest) ([]lodge.Digest, error) {
+	ctx, cancel := context.WithTimeout(ctx, relistTime)
+	defer cancel()
+	return l.Repository.Relist(ctx, subject, manifests)
 }

@@ -128,12 +128,12 @@ func (a *acceptance) merge(t *tx) (id int64, err error) {
 }
 
 // replace takes the new bytes instead of those that were accepted first, as long as nothing
-// of those can be anywhere: then what made them fail may be mended in these (another
+// of those was ever sent: then what made them fail may be mended in these (another
 // signature, a timestamp). Whoever is at work with the old ones loses its lease.
 func (a *acceptance) replace(t *tx, envelope int64) error {
 	n, err := t.exec(`UPDATE envelope SET raw = ?, spki = ?, subjects = ? WHERE id = ? AND raw <> ? AND NOT EXISTS (
 		SELECT 1 FROM delivery d LEFT JOIN parcel p ON p.delivery_id = d.id
-		WHERE d.envelope_id = envelope.id AND d.state <> 'failed' AND (d.state <> 'queued' OR p.intent IS NOT NULL))`,
+		WHERE d.envelope_id = envelope.id AND (d.sends > 0 OR d.state <> 'failed' AND (d.state <> 'queued' OR p.intent IS NOT NULL)))`,
 		a.sub.Raw, a.sub.SPKI, toJSON(a.sub.Subjects), envelope, a.sub.Raw)
 	if err != nil || n == 0 {
 		return err
