@@ -138,7 +138,7 @@ func (r row) play(t *testing.T, all *shelves) *site {
 				if _, err := s.push(p, raw, signers()[0].Public(), true); err == nil {
 					return
 				}
-				time.Sleep(time.Second)
+				pass(time.Second)
 			}
 		})
 	}
@@ -169,7 +169,7 @@ func (r row) play(t *testing.T, all *shelves) *site {
 }
 
 // fixed is a source of jitter that is always the same.
-func fixed() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) } //nolint:gosec // it is to be repeatable
+func fixed() *rand.Rand { return rand.New(rand.NewPCG(1, 2)) }
 
 // strike returns a plan that has the row's step go wrong, and says when.
 func (r row) strike() (struck chan struct{}, plan func(step, about string) mishap) {
@@ -193,7 +193,7 @@ func (r row) strike() (struck chan struct{}, plan func(step, about string) misha
 // settled returns the deliveries once they are verified and nothing is under way any more.
 func (r row) settled(t *testing.T, s *site, shelf *shelf, processes []*process) []lodge.Delivery {
 	t.Helper()
-	for deadline := time.Now().Add(24 * time.Hour); time.Now().Before(deadline); time.Sleep(5 * time.Second) {
+	for deadline := time.Now().Add(24 * time.Hour); time.Now().Before(deadline); pass(5 * time.Second) {
 		found, err := shelf.Deliveries(context.Background(), s.key(s.envelope(t, 1, 0, signers()[0].PrivateKey)), 0, 10)
 		must(t, err)
 		live := slices.ContainsFunc(found, func(d lodge.Delivery) bool { return d.State != lodge.Verified })

@@ -309,10 +309,10 @@ func (p *process) deliver(r *http.Request, body []byte, m mishap) *http.Response
 			_ = p.wait(ctx, patience)
 			answered = time.Now()
 		}
-		time.Sleep(m.Late)
+		pass(m.Late)
 		p.site.arrives(p, r, body, answered)
 		p.site.overwrites(p, r)
-		arrive()
+		arrive() //nolint:bodyclose // it has none
 	})
 	return nil
 }

@@ -109,7 +109,7 @@ var signers = sync.OnceValue(func() (keys []signer) {
 
 // random returns the source of what is decided about the nth of something.
 func (c *schedule) random(what, who string, n uint64) *rand.Rand {
-	return rand.New(rand.NewPCG(c.seed, hash(what+"\x00"+who)+n)) //nolint:gosec // it is to be repeatable
+	return rand.New(rand.NewPCG(c.seed, hash(what+"\x00"+who)+n))
 }
 
 // hash is FNV-1a: the same in every process.
@@ -129,7 +129,7 @@ func newSchedule(t testing.TB, seed uint64, all *shelves) *schedule {
 	t.Helper()
 	c := &schedule{t: t, seed: seed, shelves: all, steps: map[string]uint64{}, seen: map[string]sight{}, accepted: map[string]map[int64]lodge.Accepted{}}
 	r := c.random("schedule", "", 0)
-	time.Sleep(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // the store rounds times
+	pass(time.Until(time.Now().Truncate(time.Second).Add(time.Second))) // the store rounds times
 	o := plain{number: seed, version: pick(r, 1, 2, 2), fallback: r.IntN(3) == 0}
 	if o.version == 2 {
 		o.shards = pick(r, 1, 1, 2, 3)
@@ -171,13 +171,12 @@ func (c *schedule) untilHealed() time.Duration { return time.Until(time.Unix(0, 
 // plan says who submits what.
 func (c *schedule) plan(r *rand.Rand) {
 	own := len(c.replicas)
-	both := false // whether the first to submit a statement also gives it to the registry
 	if r.IntN(4) == 0 {
 		c.job = &replica{name: "job", store: c.shelves.other}
 		c.replicas = append(c.replicas, c.job)
 	}
 	for n := range pick(r, 1, 1, 2, 3) {
-		both = r.IntN(3) > 0
+		both := r.IntN(3) > 0 // whether the first to submit the statement also gives it to the registry
 		signer := 0
 		for k := range 1 + r.IntN(4) {
 			s := submission{at: upTo(r, 12*time.Second), replica: c.replicas[r.IntN(own)], n: n, style: r.IntN(3), both: both && (k == 0 || r.IntN(2) == 0)}
@@ -328,7 +327,7 @@ func (c *schedule) submit(s submission) {
 			c.note(p.store.name, accepted)
 			return
 		}
-		time.Sleep(time.Second)
+		pass(time.Second)
 	}
 }
 
@@ -423,10 +422,10 @@ func (c *schedule) done(store string) bool {
 // finish waits until all is delivered, and says what was not after a long time. What failed
 // for good is handed in again, as a person would who has read why.
 func (c *schedule) finish(submissions []submission) []string {
-	time.Sleep(c.untilHealed())
+	pass(c.untilHealed())
 	deadline := time.Now().Add(2 * time.Hour)
 	for time.Now().Before(deadline) {
-		time.Sleep(2 * time.Second)
+		pass(2 * time.Second)
 		if c.done(c.shelves.main[0].name) && c.done(c.shelves.other.name) && c.site.pending.Load() == 0 && c.allAwake() && c.relisted() {
 			return nil
 		}

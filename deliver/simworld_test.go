@@ -122,9 +122,11 @@ func newSite(t testing.TB, o plain) *site {
 	s.registry = inProcess{registry.New(registry.WithReferrersSupport(!o.fallback), registry.Logger(log.New(io.Discard, "", 0)))}
 	r := httptest.NewRequest(http.MethodPut, "https://registry.test/v2/app/manifests/latest", strings.NewReader(imageManifest))
 	r.Header.Set("Content-Type", "application/vnd.oci.image.manifest.v1+json")
-	if res, err := s.registry.RoundTrip(r); err != nil || res.StatusCode != http.StatusCreated {
+	res, err := s.registry.RoundTrip(r)
+	if err != nil || res.StatusCode != http.StatusCreated {
 		t.Fatal(res, err)
 	}
+	_ = res.Body.Close()
 	s.image = lodge.DigestOf([]byte(imageManifest))
 	return s
 }
@@ -247,7 +249,7 @@ func (s *site) stale(r *http.Request) *http.Response {
 
 // leaves holds promise 4: no byte of a submission leaves before its intent is durable.
 func (s *site) leaves(p *process, r *http.Request, body []byte) {
-	what := ""
+	var what string
 	switch {
 	case s.isSubmission(r):
 		what = string(body)
@@ -375,6 +377,7 @@ func (s *site) listed(t testing.TB) (digests []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode == http.StatusNotFound {
 		return nil
 	}
