@@ -31,7 +31,7 @@ func BadLog(t *testing.T, start func(t *testing.T) *Site) {
 	for _, b := range []badDay{
 		{
 			name: "unreachable", args: []string{"--wait", wait}, state: "queued", class: "retry", words: []string{"connection refused"}, quiet: true,
-			upset: func(s *Site, m *machine) func() {
+			upset: func(_ *Site, m *machine) func() {
 				url := m.logURL("http://127.0.0.1:1")
 				return func() { m.logURL(url) }
 			},
@@ -56,7 +56,7 @@ func BadLog(t *testing.T, start func(t *testing.T) *Site) {
 		},
 		{
 			name: "another origin than given", state: "queued", class: "held", words: []string{"is held", "origin", "mend that and run the same command again"}, quiet: true,
-			upset: func(s *Site, m *machine) func() {
+			upset: func(_ *Site, m *machine) func() {
 				l := m.config.Targets[theLog].Log
 				right := l.Origin
 				l.Origin = strings.Replace(right, "rekor", "other", 1)

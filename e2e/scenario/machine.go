@@ -26,12 +26,12 @@ func (s *Site) machine() *machine {
 
 // fresh returns a machine of the same configuration that has never run lodge.
 func (m *machine) fresh() *machine {
-	return &machine{Lodge: m.Lodge.Fresh(), site: m.site, config: m.config}
+	return &machine{Lodge: m.Fresh(), site: m.site, config: m.config}
 }
 
 // in returns the machine, with its store, as a subtest uses it.
 func (m *machine) in(s *Site) *machine {
-	return &machine{Lodge: m.Lodge.For(s.t), site: s, config: m.config}
+	return &machine{Lodge: m.For(s.t), site: s, config: m.config}
 }
 
 // delivery is a line of push -o json.
@@ -95,9 +95,9 @@ func (m *machine) exits(code int, args ...string) ([]delivery, servers.Result) {
 
 // push pushes an envelope of the site's signer to all targets and returns the deliveries,
 // which are verified: the log's, then the registry's.
-func (m *machine) push(file string, args ...string) []delivery {
+func (m *machine) push(file string) []delivery {
 	m.site.t.Helper()
-	found, r := m.exits(0, append([]string{file, "--key", m.site.Signer.Public}, args...)...)
+	found, r := m.exits(0, file, "--key", m.site.Signer.Public)
 	if len(found) != len(m.config.Deliver) {
 		m.site.t.Fatalf("%d deliveries, want %d\n%s%s", len(found), len(m.config.Deliver), r.Stdout, r.Stderr)
 	}
@@ -125,11 +125,12 @@ func (s *Site) wantExisting(d, first []delivery) {
 	if len(d) != len(first) {
 		s.t.Fatalf("%d deliveries, at first %d", len(d), len(first))
 	}
-	for i := range d {
-		if !d[i].Duplicate || d[i].Key != first[i].Key {
-			s.t.Errorf("%s: duplicate = %v of key %s, want a duplicate of %s", d[i].Target, d[i].Duplicate, d[i].Key, first[i].Key)
+	for i, again := range d {
+		before := first[i] //nolint:gosec // there are as many
+		if !again.Duplicate || again.Key != before.Key {
+			s.t.Errorf("%s: duplicate = %v of key %s, want a duplicate of %s", again.Target, again.Duplicate, again.Key, before.Key)
 		}
-		a, b := d[i].Receipt, first[i].Receipt
+		a, b := again.Receipt, before.Receipt
 		if a.Log != nil && (a.Log.LogIndex != b.Log.LogIndex || a.Log.LeafHash != b.Log.LeafHash || a.Log.EntryUUID != b.Log.EntryUUID) {
 			s.t.Errorf("another entry than at first: %+v, %+v", a.Log, b.Log)
 		}

@@ -175,8 +175,9 @@ func (p *Process) signal(s syscall.Signal) {
 // finds its port free again. Each process has a block of them to itself.
 var ports struct {
 	sync.Mutex
-	first int // of the block; 0: none taken yet
-	next  int // behind first
+	first int      // of the block; 0: none taken yet
+	next  int      // behind first
+	lock  *os.File // of the block: a file that nobody refers to is closed
 }
 
 const (
@@ -235,16 +236,13 @@ func takeBlock() (int, error) {
 			return 0, err
 		}
 		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) == nil {
-			portLock = f
+			ports.lock = f
 			return block, nil
 		}
 		_ = f.Close()
 	}
 	return 0, fmt.Errorf("%d processes have taken all ports", portBlocks)
 }
-
-// portLock keeps the lock of this process's block: a file that nobody refers to is closed.
-var portLock *os.File
 
 // listen takes a port of 127.0.0.1.
 func listen(t TB, port int) (net.Listener, error) {
