@@ -6,7 +6,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-
 )
 
 // SubmitCreatesEntry pushes an envelope of every kind of key and reads the entry in the log.
