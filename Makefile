@@ -22,12 +22,12 @@ demo: ## lodge an attestation in a real log and a real registry, again and again
 
 test: ## run all tests that need Go alone: unit, script, and end to end on Rekor v2 and registries
 	go test ./...
-	@$(MAKE) --no-print-directory simulate SIMTIME=20s
+	@$(MAKE) --no-print-directory simulate SIMTIME=20s SEED=1
 	@$(MAKE) --no-print-directory e2e
 
 # What a test prints is shown where it is run in its own folder.
-simulate: ## run N random schedules of faults, or as many as SIMTIME (1m) holds, on all cores
-	@cd deliver && go test -count=1 -timeout=0 -run='^TestSimulation$$' $(if $(N),-sim.n=$(N),-sim.time=$(SIMTIME)) $(if $(SEED),-sim.from=$(SEED))
+simulate: ## run N schedules of faults (SEED: from that one on, else random), or as many as SIMTIME (1m) holds, on all cores
+	@cd deliver && go test -count=1 -timeout=0 -run='^TestSimulation$$' $(if $(N),-sim.n=$(N),-sim.time=$(SIMTIME)) -sim.from=$(or $(SEED),0)
 
 # A result is never taken from the cache: go does not see that it depends on lodge and servers.
 e2e: ## run the end-to-end tests on Rekor v2 and registries

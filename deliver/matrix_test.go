@@ -197,7 +197,7 @@ func (r row) settled(t *testing.T, s *site, shelf *shelf, processes []*process) 
 		found, err := shelf.Deliveries(context.Background(), s.key(s.envelope(t, 1, 0, signers()[0].PrivateKey)), 0, 10)
 		must(t, err)
 		live := slices.ContainsFunc(found, func(d lodge.Delivery) bool { return d.State != lodge.Verified })
-		asleep := slices.ContainsFunc(processes, func(p *process) bool { return !p.isDead() && time.Now().Before(p.wakes.Add(time.Minute)) })
+		asleep := slices.ContainsFunc(processes, func(p *process) bool { return p.sleptSince(time.Now().Add(-time.Minute)) })
 		if len(found) == 2 && !live && !asleep && s.pending.Load() == 0 {
 			return found
 		}

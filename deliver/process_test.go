@@ -89,6 +89,13 @@ func (p *process) suspend(d time.Duration) {
 	}
 }
 
+// sleptSince tells whether the process lives and was suspended at t or later.
+func (p *process) sleptSince(t time.Time) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.dead && t.Before(p.wakes)
+}
+
 // awake returns once the process is not suspended, with errDead where it is dead.
 func (p *process) awake() error {
 	for {

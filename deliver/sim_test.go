@@ -24,7 +24,7 @@ var (
 	simTime = flag.Duration("sim.time", 3*time.Second, "how long TestSimulation runs")
 	simN    = flag.Int64("sim.n", 0, "how many schedules it runs instead")
 	simSeed = flag.Uint64("sim.seed", 0, "the one schedule that it runs instead")
-	simFrom = flag.Uint64("sim.from", 0, "the seed of its first schedule; 0: a random one")
+	simFrom = flag.Uint64("sim.from", 1, "the seed of its first schedule; 0: a random one")
 )
 
 // simulated says what TestSimulation did, for TestMain to print: the log of a test that
