@@ -25,7 +25,12 @@ type Submission struct {
 	Raw      []byte   // the incoming bytes, never rewritten: a DSSE envelope or a Sigstore bundle
 	SPKI     []byte   // DER of the public key that verified it; nil where a certificate in Raw did
 	Subjects []Digest // the statement's SHA-256 subjects, sorted; empty where it is no statement
-	Scopes   []string // given by the submitter
+
+	// Timestamps are RFC 3161 TimeStampResp over the signature that counted, in DER, that
+	// were taken when it was accepted; those in Raw are not repeated.
+	Timestamps [][]byte
+	Scopes     []string // given by the submitter
+	Hints      Hints    // of its payload
 }
 
 // Delivery is one envelope's way to one target, for a repository to one subject there.
@@ -65,8 +70,11 @@ type Intent struct {
 	Manifest  Digest `json:"manifest,omitzero"`   // repository: digest of the manifest
 	LogID     string `json:"logId,omitempty"`     // log: of the shard, hex
 	ReadURL   string `json:"readURL,omitempty"`   // log: where that shard is read
-	TreeSize  int64  `json:"treeSize,omitempty"`  // log: size under which the entry was proven absent
+	TreeSize  int64  `json:"treeSize,omitempty"`  // log: size under which the entry was proven absent, EmptyTree for 0; 0: not known
 }
+
+// EmptyTree is the TreeSize of an intent that was sent to a tree without leaves.
+const EmptyTree = -1
 
 // Transition is one row of a delivery's history.
 type Transition struct {
@@ -106,6 +114,16 @@ type Change struct {
 	Bundle   []byte  // the bundle that was found, where it carries another signature than ours
 	Events   []Event
 }
+
+// Pick says which of the due deliveries to a target a claim takes, oldest first.
+type Pick string
+
+// What a claim may take.
+const (
+	PickDue      Pick = "due"      // all; none while the target is held
+	PickDoubtful Pick = "doubtful" // those of which something was sent, and not proven to be there; none while the target is held
+	PickHeld     Pick = "held"     // all, while the target is held: to see whether it takes again
+)
 
 // Job is a claimed delivery with all that an attempt needs.
 type Job struct {

@@ -9,6 +9,7 @@ import (
 // Sentinels to branch on.
 var (
 	ErrNotFound  = errors.New("not found")
+	ErrPruned    = errors.New("pruned on retention")
 	ErrStale     = errors.New("another worker has taken this delivery over") // a fencing condition did not hold
 	ErrNoTarget  = errors.New("no target: name a log with --log URL or a registry with --oci REPOSITORY, or configure `deliver:` in lodge.yaml")
 	ErrSignature = errors.New("no signature verifies")
@@ -39,7 +40,7 @@ func (c Class) Final() bool {
 // again by itself: an operator mends it outside of lodge (address, key, credentials). What
 // only an operator can judge stays held until one resumes it.
 func Mendable(code string) bool {
-	return code != "diverged" && code != "log-lies" && code != "paused"
+	return code != CodeDiverged && code != CodeRolledBack && code != "log-lies" && code != "paused"
 }
 
 // Error is a failed attempt with all its facts. Code is stable and short, for programs;

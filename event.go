@@ -15,15 +15,37 @@ type EventType string
 
 // The types of event.
 const (
-	EntryQueued       EventType = "dev.lodge.EntryQueued.v1"       // accepted, before anything is sent
-	EntryLogged       EventType = "dev.lodge.EntryLogged.v1"       // a log has it, leaf equal
-	InclusionVerified EventType = "dev.lodge.InclusionVerified.v1" // inclusion proven under a verified checkpoint
-	EntryFailed       EventType = "dev.lodge.EntryFailed.v1"       // failed for good
-	AttemptFailed     EventType = "dev.lodge.AttemptFailed.v1"     // the first failed attempt of a delivery
-	ArtifactPublished EventType = "dev.lodge.ArtifactPublished.v1" // a registry has it, listed for its subject
-	TargetHeld        EventType = "dev.lodge.TargetHeld.v1"        // a target takes nothing, with the reason
-	TargetResumed     EventType = "dev.lodge.TargetResumed.v1"     // a held target takes again
+	EntryQueued         EventType = "dev.lodge.EntryQueued.v1"         // accepted, before anything is sent
+	EntryLogged         EventType = "dev.lodge.EntryLogged.v1"         // a log has it, leaf equal
+	InclusionVerified   EventType = "dev.lodge.InclusionVerified.v1"   // inclusion proven under a verified checkpoint
+	EntryFailed         EventType = "dev.lodge.EntryFailed.v1"         // failed for good
+	AttemptFailed       EventType = "dev.lodge.AttemptFailed.v1"       // the first failed attempt of a delivery
+	ArtifactPublished   EventType = "dev.lodge.ArtifactPublished.v1"   // a registry has it, listed for its subject
+	TargetHeld          EventType = "dev.lodge.TargetHeld.v1"          // a target takes nothing, with the reason
+	TargetResumed       EventType = "dev.lodge.TargetResumed.v1"       // a held target takes again
+	ScopesAdded         EventType = "dev.lodge.ScopesAdded.v1"         // a resubmission brought scopes that the first had not
+	ReanalysisRequested EventType = "dev.lodge.ReanalysisRequested.v1" // a policy is to look again
 )
+
+// EventTypes are all types of event.
+var EventTypes = []EventType{EntryQueued, EntryLogged, InclusionVerified, EntryFailed, AttemptFailed, ArtifactPublished,
+	TargetHeld, TargetResumed, ScopesAdded, CheckpointUpdated, CheckpointDiverged, CheckpointRejected, EntryObserved, DuplicateObserved,
+	ReanalysisRequested}
+
+// Name returns the type as people write it: EntryLogged.
+func (t EventType) Name() string {
+	return strings.TrimSuffix(strings.TrimPrefix(string(t), "dev.lodge."), ".v1")
+}
+
+// ParseEventType reads a type as a CloudEvents type or by its name.
+func ParseEventType(s string) (EventType, error) {
+	for _, t := range EventTypes {
+		if s == string(t) || strings.EqualFold(s, t.Name()) {
+			return t, nil
+		}
+	}
+	return "", fmt.Errorf("there are no events of type %.100q (there are EntryLogged, InclusionVerified, …)", s)
+}
 
 // Event is something that happened. Its fields are the CloudEvents 1.0 attributes of
 // the same names; Sequence is the store's and grows with each event.
@@ -93,6 +115,9 @@ func memberValue(m Member) string {
 // quote returns the RFC 8785 section 3.2.2.2 form of s: two-character escapes where
 // JSON has them, \u00xx for the other control characters, everything else as it is.
 func quote(s string) string {
+	if plain(s) {
+		return `"` + s + `"`
+	}
 	var b strings.Builder
 	b.WriteByte('"')
 	for _, r := range strings.ToValidUTF8(s, "�") {
@@ -110,6 +135,16 @@ func quote(s string) string {
 	return b.String()
 }
 
+// plain tells whether JSON writes s as it is.
+func plain(s string) bool {
+	for i := range len(s) {
+		if c := s[i]; c < ' ' || c > '~' || c == '"' || c == '\\' {
+			return false
+		}
+	}
+	return true
+}
+
 // QueuedEvent says that d was accepted.
 func QueuedEvent(d Delivery, at time.Time) Event {
 	return deliveryEvent(EntryQueued, d, at, deliveryData(d),
@@ -125,9 +160,13 @@ func FailedEvent(t EventType, d Delivery, at time.Time) Event {
 }
 
 // LogEvent says that the log has the entry of d's receipt (EntryLogged), or that its
-// inclusion is proven (InclusionVerified).
+// inclusion is proven (InclusionVerified); only the latter carries the proof.
 func LogEvent(t EventType, d Delivery, at time.Time) Event {
-	r := d.Receipt.Log
+	r := *d.Receipt.Log
+	if t == EntryLogged {
+		r.InclusionProof = nil
+	}
+	d.Receipt = &Receipt{Log: &r}
 	e := deliveryEvent(t, d, at, deliveryData(d),
 		Member{"leafHash", r.LeafHash}, Member{"leafIndex", r.LogIndex}, Member{"logId", r.LogID})
 	e.Source = strings.TrimSuffix(d.Target.Address, "/") + "/" + r.LogID
@@ -147,6 +186,24 @@ func HoldEvent(t EventType, target Target, reason string, count int64, at time.T
 	return Event{
 		ID:   EventID(t, Member{"count", count}, Member{"reason", reason}, Member{"target", target.Address}),
 		Type: t, Source: target.Address, Subject: target.Address, Time: at, Data: data,
+	}
+}
+
+// ScopesEvent says that a resubmission of what is there has brought scopes that were not in
+// effect before. They must be sorted; with more than MaxEventScopes the event shows ScopeAll.
+func ScopesEvent(key Key, signer Signer, scopes []string, at time.Time) Event {
+	data, err := json.Marshal(struct {
+		Key    Key      `json:"key"`
+		Signer Signer   `json:"signer"`
+		Scopes []string `json:"scopes"`
+	}{key, signer, shown(scopes)})
+	if err != nil {
+		panic(err) // strings and digests always marshal
+	}
+	added := DigestOf(list(scopes))
+	return Event{
+		ID:   EventID(ScopesAdded, Member{"key", key}, Member{"scopes", added}, Member{"signer", string(signer)}),
+		Type: ScopesAdded, Source: "urn:lodge", Subject: key.String(), Time: at, Data: data,
 	}
 }
 

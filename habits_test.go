@@ -20,18 +20,19 @@ const module = "github.com/lodgehq/lodge"
 // and packages on the same floor do not know each other.
 var floors = map[string]int{
 	"":     0,
-	"dsse": 1, "bundle": 1, "tlog": 1,
+	"dsse": 1, "bundle": 1, "hint": 1, "lease": 1, "policy": 1, "tlog": 1,
 	"rekor": 2, "oci": 2, "verify": 2, "store": 2,
-	"deliver":   3,
+	"deliver": 3, "event": 3, "evidence": 3, "trigger": 3, "watch": 3,
 	"node":      4,
+	"web":       5,
 	"cmd/lodge": 6,
 }
 
-// sameFloor lists the imports inside floor 1, whose order is dsse, bundle.
-var sameFloor = map[string][]string{"bundle": {"dsse"}}
+// sameFloor lists the imports inside floor 1: dsse comes first, policy last.
+var sameFloor = map[string][]string{"bundle": {"dsse"}, "hint": {"dsse"}, "policy": {"dsse", "hint"}}
 
 // helpers are for tests, on no floor.
-var helpers = []string{"bench", "logtest", "storetest"}
+var helpers = []string{"bench", "bench/log", "logtest", "storetest"}
 
 // packages parses every package of the module, without its tests.
 func packages(t *testing.T) map[string][]*ast.File {

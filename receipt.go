@@ -40,5 +40,5 @@ type Entry struct {
 	Version string     `json:"version"`       // of the kind: "0.0.1", "0.0.2"
 	Body    []byte     `json:"body"`          // canonicalized body; the leaf is exactly these bytes
 	SET     []byte     `json:"set,omitempty"` // v1: signed entry timestamp
-	Receipt LogReceipt `json:"receipt"`       //
+	Receipt LogReceipt `json:"receipt,omitzero"`
 }
