@@ -28,6 +28,7 @@ type Attestation struct {
 	Timestamps   [][]byte      // DER, RFC 3161, over Signature
 	Entries      []lodge.Entry // came along, not verified
 	Statement    Statement
+	Message      *Message // set where a file was signed and no envelope
 }
 
 // PAE returns the bytes that the signature is over (DSSE v1, pre-authentication encoding).

@@ -6,12 +6,14 @@
 package bundle
 
 import (
+	"crypto"
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"strings"
 
 	protobundle "github.com/sigstore/protobuf-specs/gen/pb-go/bundle/v1"
+	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	protodsse "github.com/sigstore/protobuf-specs/gen/pb-go/dsse"
 	"google.golang.org/protobuf/encoding/protojson"
 
@@ -48,15 +50,32 @@ var mediaTypes = map[string]bool{
 // Bundle is an envelope with what came along to verify it. Nothing of it is verified.
 type Bundle struct {
 	MediaType    string         // as given; empty where it was a bare DSSE envelope
-	Envelope     *dsse.Envelope // at least one signature
+	Envelope     *dsse.Envelope // at least one signature; nil where it signs a file
+	Message      *Message       // set where it signs a file, by ParseSigned only
 	Certificates [][]byte       // DER, leaf first; empty where a key signed
 	Timestamps   [][]byte       // DER, RFC 3161 TimeStampResp
 	Entries      []lodge.Entry  // of transparency logs
 }
 
+// Message is what a messageSignature signs: any file, by its digest.
+type Message struct {
+	Hash      crypto.Hash // SHA-256, SHA-384 or SHA-512
+	Digest    []byte
+	Signature []byte
+}
+
 // Parse reads a Sigstore bundle that holds a DSSE envelope, or a bare DSSE envelope. Its
 // errors wrap lodge.ErrMalformed or lodge.ErrLimit and fit on one line.
 func Parse(raw []byte) (*Bundle, error) {
+	b, err := ParseSigned(raw)
+	if err == nil && b.Message != nil {
+		return nil, malformed("the bundle holds a messageSignature, which signs a file and is no attestation (a dsseEnvelope is needed)")
+	}
+	return b, err
+}
+
+// ParseSigned is Parse that takes a bundle around a messageSignature too.
+func ParseSigned(raw []byte) (*Bundle, error) {
 	if len(raw) > MaxSize {
 		return nil, fmt.Errorf("%w: a bundle of %d bytes (at most %d)", lodge.ErrLimit, len(raw), MaxSize)
 	}
@@ -133,33 +152,38 @@ func fromProto(p *protobundle.Bundle) (*Bundle, error) {
 	if !mediaTypes[p.GetMediaType()] {
 		return nil, malformed("a Sigstore bundle of unknown version, mediaType %.100q (v0.1 to v0.3 are known)", p.GetMediaType())
 	}
-	if p.GetMessageSignature() != nil {
-		return nil, malformed("the bundle holds a messageSignature, which signs a file and is no attestation (a dsseEnvelope is needed)")
+	b := &Bundle{MediaType: p.GetMediaType()}
+	var err error
+	if m := p.GetMessageSignature(); m != nil {
+		b.Message, err = message(m)
+	} else {
+		b.Envelope, err = envelope(p.GetDsseEnvelope())
 	}
-	env, err := envelope(p.GetDsseEnvelope())
 	if err != nil {
 		return nil, err
 	}
-	material := p.GetVerificationMaterial()
-	b := &Bundle{MediaType: p.GetMediaType(), Envelope: env}
+	return b, b.addMaterial(p.GetVerificationMaterial())
+}
 
+// addMaterial takes over what came along to verify the envelope.
+func (b *Bundle) addMaterial(material *protobundle.VerificationMaterial) error {
 	chain := material.GetX509CertificateChain().GetCertificates()
 	if leaf := material.GetCertificate(); leaf != nil {
 		chain = append(chain, leaf)
 	}
 	if len(chain) > MaxCertificates {
-		return nil, fmt.Errorf("%w: %d certificates (at most %d)", lodge.ErrLimit, len(chain), MaxCertificates)
+		return fmt.Errorf("%w: %d certificates (at most %d)", lodge.ErrLimit, len(chain), MaxCertificates)
 	}
 	for _, c := range chain {
 		if len(c.GetRawBytes()) == 0 {
-			return nil, malformed("an empty certificate in the bundle")
+			return malformed("an empty certificate in the bundle")
 		}
 		b.Certificates = append(b.Certificates, c.GetRawBytes())
 	}
 
 	stamps := material.GetTimestampVerificationData().GetRfc3161Timestamps()
 	if len(stamps) > MaxTimestamps {
-		return nil, fmt.Errorf("%w: %d timestamps (at most %d)", lodge.ErrLimit, len(stamps), MaxTimestamps)
+		return fmt.Errorf("%w: %d timestamps (at most %d)", lodge.ErrLimit, len(stamps), MaxTimestamps)
 	}
 	for _, t := range stamps {
 		b.Timestamps = append(b.Timestamps, t.GetSignedTimestamp())
@@ -167,16 +191,36 @@ func fromProto(p *protobundle.Bundle) (*Bundle, error) {
 
 	entries := material.GetTlogEntries()
 	if len(entries) > MaxEntries {
-		return nil, fmt.Errorf("%w: %d log entries (at most %d)", lodge.ErrLimit, len(entries), MaxEntries)
+		return fmt.Errorf("%w: %d log entries (at most %d)", lodge.ErrLimit, len(entries), MaxEntries)
 	}
 	for i, e := range entries {
 		entry, err := entryFromProto(e)
 		if err != nil {
-			return nil, fmt.Errorf("log entry %d of the bundle: %w", i, err)
+			return fmt.Errorf("log entry %d of the bundle: %w", i, err)
 		}
 		b.Entries = append(b.Entries, entry)
 	}
-	return b, nil
+	return nil
+}
+
+// hashes are protobuf-specs' HashAlgorithm (sigstore_common.proto).
+var hashes = map[protocommon.HashAlgorithm]crypto.Hash{
+	protocommon.HashAlgorithm_SHA2_256: crypto.SHA256,
+	protocommon.HashAlgorithm_SHA2_384: crypto.SHA384,
+	protocommon.HashAlgorithm_SHA2_512: crypto.SHA512,
+}
+
+func message(p *protocommon.MessageSignature) (*Message, error) {
+	m := &Message{Hash: hashes[p.GetMessageDigest().GetAlgorithm()], Digest: p.GetMessageDigest().GetDigest(), Signature: p.GetSignature()}
+	switch {
+	case len(m.Signature) == 0:
+		return nil, malformed("an empty signature in the messageSignature")
+	case len(m.Signature) > maxSignature:
+		return nil, fmt.Errorf("%w: a signature of %d bytes (at most %d)", lodge.ErrLimit, len(m.Signature), maxSignature)
+	case m.Hash == 0 || len(m.Digest) != m.Hash.Size():
+		return nil, malformed("the messageSignature has no digest by SHA-256, SHA-384 or SHA-512, so what it signs is not known")
+	}
+	return m, nil
 }
 
 func envelope(p *protodsse.Envelope) (*dsse.Envelope, error) {
@@ -212,7 +256,13 @@ func malformed(format string, args ...any) error {
 }
 
 // oneLine evens out the text of a protobuf error, which varies its white space from build
-// to build on purpose.
+// to build on purpose, and cuts off the value that it quotes where that is long.
 func oneLine(err error) string {
-	return strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "proto:")), " ")
+	text := strings.Join(strings.Fields(strings.TrimPrefix(err.Error(), "proto:")), " ")
+	if len(text) > maxErrorText {
+		text = strings.ToValidUTF8(text[:maxErrorText], "") + "…"
+	}
+	return text
 }
+
+const maxErrorText = 200 // bytes

@@ -8,8 +8,10 @@ import (
 
 	protocommon "github.com/sigstore/protobuf-specs/gen/pb-go/common/v1"
 	protorekor "github.com/sigstore/protobuf-specs/gen/pb-go/rekor/v1"
+	"google.golang.org/protobuf/encoding/protojson"
 
 	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/dsse"
 )
 
 // maxHashes is the length of the longest inclusion proof: a tree has at most 2^63 leaves
@@ -122,4 +124,15 @@ func entryToProto(e lodge.Entry) (*protorekor.TransparencyLogEntry, error) {
 		p.InclusionPromise = &protorekor.InclusionPromise{SignedEntryTimestamp: e.SET}
 	}
 	return p, nil
+}
+
+// ParseEntry reads one log entry in the JSON form of TransparencyLogEntry, as a Rekor v2 log
+// answers with it. Its errors wrap lodge.ErrMalformed or lodge.ErrLimit.
+func ParseEntry(raw []byte) (lodge.Entry, error) {
+	var p protorekor.TransparencyLogEntry
+	err := protojson.UnmarshalOptions{DiscardUnknown: true, RecursionLimit: dsse.MaxDepth}.Unmarshal(raw, &p)
+	if err != nil {
+		return lodge.Entry{}, malformed("not a log entry: %s", oneLine(err))
+	}
+	return entryFromProto(&p)
 }

@@ -15,7 +15,14 @@ import (
 // lodge.ErrSignature. Of several the choice does not depend on their order. The signer is
 // the key, and there is no certificate in it: whom a certificate stands for is judged in
 // package verify.
+//
+// Of a bundle that signs a file there is nothing to choose, and no Key.
 func (b *Bundle) SignedBy(key *dsse.PublicKey) (*Attestation, error) {
+	if m := b.Message; m != nil {
+		algorithm, err := key.VerifyDigest(m.Hash, m.Digest, m.Signature)
+		return &Attestation{Signer: key.Signer(), Signature: m.Signature, Algorithm: algorithm, PublicKey: key,
+			Timestamps: b.Timestamps, Entries: b.Entries, Message: m}, err
+	}
 	pae := dsse.PAE(b.Envelope.PayloadType, b.Envelope.Payload)
 	signatures := slices.Clone(b.Envelope.Signatures)
 	slices.SortFunc(signatures, func(a, b dsse.Signature) int { return bytes.Compare(a.Sig, b.Sig) })
@@ -74,6 +81,7 @@ func Reopen(sub lodge.Submission) (*Attestation, error) {
 		return nil, err
 	}
 	att.Signer = sub.Signer
+	att.Timestamps = slices.Concat(att.Timestamps, sub.Timestamps)
 	return att, nil
 }
 
@@ -89,6 +97,7 @@ func Assemble(sub lodge.Submission, proofs []lodge.Proof) (*Attestation, []lodge
 	}
 	if len(entries) == 0 && len(proofs) > 0 {
 		sub.Raw, entries = proofs[0].Bundle, []lodge.Entry{proofs[0].Entry}
+		sub.Timestamps = nil // those are over the other signature
 	}
 	att, err := Reopen(sub)
 	return att, entries, err

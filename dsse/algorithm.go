@@ -88,9 +88,8 @@ func algorithms(key crypto.PublicKey) ([]Algorithm, error) {
 	return nil, fmt.Errorf("a key of type %T is not taken (ECDSA, RSA or Ed25519 is)", key)
 }
 
-// verify tells whether sig is a signature by key, in the way of a, over message.
-func (a Algorithm) verify(key crypto.PublicKey, message, sig []byte) bool {
-	digest := a.digest(message)
+// verify tells whether sig is a signature by key, in the way of a, over what digest returned.
+func (a Algorithm) verify(key crypto.PublicKey, digest, sig []byte) bool {
 	switch key := key.(type) {
 	case *ecdsa.PublicKey:
 		return ecdsa.VerifyASN1(key, digest, sig)

@@ -120,7 +120,22 @@ func (k *PublicKey) Verify(message, sig []byte) (Algorithm, error) {
 		return "", err
 	}
 	for _, a := range candidates {
-		if a.verify(k.Key, message, sig) {
+		if a.verify(k.Key, a.digest(message), sig) {
+			return a, nil
+		}
+	}
+	return "", fmt.Errorf("%w under the key %s", lodge.ErrSignature, k.Signer())
+}
+
+// VerifyDigest is Verify for a message of which only the digest by hash is at hand. A
+// signature that is made over the message itself (pure Ed25519) can't be verified so.
+func (k *PublicKey) VerifyDigest(hash crypto.Hash, digest, sig []byte) (Algorithm, error) {
+	candidates, err := algorithms(k.Key)
+	if err != nil {
+		return "", err
+	}
+	for _, a := range candidates {
+		if a.Hash() == hash && len(digest) == hash.Size() && a.verify(k.Key, digest, sig) {
 			return a, nil
 		}
 	}
