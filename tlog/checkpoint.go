@@ -21,6 +21,7 @@ type Checkpoint struct {
 	Size   int64
 	Root   lodge.Digest
 	Note   string // the signed note as served
+	LogID  string // of the key that verified it, hex
 }
 
 // emptyRoot is the root of a tree without leaves (RFC 6962 section 2.1).
@@ -48,6 +49,20 @@ func (k Key) Open(signed []byte) (Checkpoint, error) {
 	}
 	if err := k.checkOrigin(cp.Origin, n.Sigs[0].Name); err != nil {
 		return Checkpoint{}, fmt.Errorf("checkpoint: %w: %w", lodge.ErrSignature, err)
+	}
+	cp.Note, cp.LogID = string(signed), k.LogID()
+	return cp, nil
+}
+
+// Peek returns what signed claims to be, and verifies nothing: to say what was refused.
+func Peek(signed []byte) (Checkpoint, error) {
+	if len(signed) > MaxCheckpoint {
+		return Checkpoint{}, fmt.Errorf("checkpoint of %d bytes: %w", len(signed), lodge.ErrLimit)
+	}
+	text, _, _ := strings.Cut(string(signed), "\n\n")
+	cp, err := parseText(text + "\n")
+	if err != nil {
+		return Checkpoint{}, fmt.Errorf("%w checkpoint: %w", lodge.ErrMalformed, err)
 	}
 	cp.Note = string(signed)
 	return cp, nil
@@ -79,11 +94,11 @@ func (c Checkpoint) TreeID() (int64, bool) {
 	return id, err == nil
 }
 
-// parseText reads a checkpoint's text: origin, size, root and perhaps extension lines.
 // maxTree bounds the size of a tree, in leaves. No log will reach it, and the arithmetic of
 // tiles is far from its limits there.
 const maxTree = 1 << 48
 
+// parseText reads a checkpoint's text: origin, size, root and perhaps extension lines.
 func parseText(text string) (Checkpoint, error) {
 	lines := strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 	if len(lines) < 3 {

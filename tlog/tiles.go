@@ -248,27 +248,11 @@ func (r *tileReader) wrong(tree tlog.Tree) []string {
 		above := at[fullPath(tlog.Tile{H: tileHeight, L: tile.L + 1, N: tile.N / tileWidth, W: tileWidth})]
 		slot := int(tile.N%tileWidth) * tlog.HashSize
 		if tile.W == tileWidth && len(above.data) >= slot+tlog.HashSize &&
-			tlog.Hash(above.data[slot:slot+tlog.HashSize]) != treeHash(r.data[i]) {
+			tlog.Hash(above.data[slot:slot+tlog.HashSize]) != rootOf(r.data[i]) {
 			wrong = append(wrong, fullPath(tile))
 		}
 	}
 	return wrong
-}
-
-// treeHash returns the root over the hashes of a full tile.
-func treeHash(tile []byte) tlog.Hash {
-	var hashes []tlog.Hash
-	for len(tile) > 0 {
-		hashes = append(hashes, tlog.Hash(tile[:tlog.HashSize]))
-		tile = tile[tlog.HashSize:]
-	}
-	for len(hashes) > 1 {
-		for i := range len(hashes) / 2 {
-			hashes[i] = tlog.NodeHash(hashes[2*i], hashes[2*i+1])
-		}
-		hashes = hashes[:len(hashes)/2]
-	}
-	return hashes[0]
 }
 
 // fullPath returns the path of the full tile, "tile/0/x001/234": x/mod's form without the
