@@ -267,11 +267,15 @@ func digests(hashes []merkle.Hash) []lodge.Digest {
 
 // checkpoint signs the tree head of that size (C2SP tlog-checkpoint, signed-note).
 func (l *Log) checkpoint(size int64) string {
-	root := l.tree.root(size)
 	origin := l.origin
 	if l.version == 1 {
 		origin = l.key.Origin()
 	}
+	return l.note(origin, size, l.tree.root(size))
+}
+
+// note signs a tree head.
+func (l *Log) note(origin string, size int64, root [sha256.Size]byte) string {
 	text := fmt.Sprintf("%s\n%d\n%s\n", origin, size, base64.StdEncoding.EncodeToString(root[:]))
 	id, err := hex.DecodeString(l.key.LogID())
 	if err != nil {

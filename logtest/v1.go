@@ -27,6 +27,15 @@ func (l *Log) handleV1(w http.ResponseWriter, r *http.Request, body []byte) {
 	switch request := r.Method + " " + path; {
 	case request == "POST log/entries":
 		l.createV1(w, body)
+	case request == "POST log/entries/retrieve":
+		l.retrieveEntries(w, body)
+	case request == "GET log/entries":
+		index, err := strconv.ParseInt(r.URL.Query().Get("logIndex"), 10, 64)
+		if err != nil || index < shift || index >= shift+l.tree.size() {
+			fail(w, http.StatusNotFound, "")
+			return
+		}
+		answer(w, http.StatusOK, l.entryAt(index-shift))
 	case r.Method == http.MethodGet && isEntry:
 		l.entryV1(w, uuid)
 	case request == "POST index/retrieve":
@@ -34,7 +43,7 @@ func (l *Log) handleV1(w http.ResponseWriter, r *http.Request, body []byte) {
 	case request == "GET log":
 		size := l.tree.size()
 		answer(w, http.StatusOK, object{
-			"inactiveShards": []any{}, "rootHash": l.tree.root(size).Hex(), "treeSize": size,
+			"inactiveShards": []any{l.shardBefore()}, "rootHash": l.tree.root(size).Hex(), "treeSize": size,
 			"signedTreeHead": l.checkpoint(size), "treeID": strconv.FormatInt(l.treeID, 10),
 		})
 	case request == "GET log/proof":
@@ -88,6 +97,41 @@ func (l *Log) entryV1(w http.ResponseWriter, uuid string) {
 // shift is how far the index over all shards is ahead of that in the shard, so that nobody
 // takes one for the other.
 const shift = 1000
+
+// shardBefore is a frozen shard that the log had before, with as many entries.
+func (l *Log) shardBefore() object {
+	const treeID = 3904496407287907110
+	root := sha256.Sum256([]byte("the shard before"))
+	return object{
+		"rootHash": hex.EncodeToString(root[:]), "treeSize": shift, "treeID": strconv.FormatInt(treeID, 10),
+		"signedTreeHead": l.note(fmt.Sprintf("%s - %d", l.origin, treeID), shift, root),
+	}
+}
+
+func (l *Log) entryAt(index int64) object {
+	return object{l.uuid(l.tree.leaves[index].hash): l.anon(index)}
+}
+
+// retrieveEntries answers with at most ten entries by index, or, as the real one does, with
+// none where one of them is missing.
+func (l *Log) retrieveEntries(w http.ResponseWriter, query []byte) {
+	var q struct {
+		LogIndexes []int64 `json:"logIndexes"`
+	}
+	if err := json.Unmarshal(query, &q); err != nil || len(q.LogIndexes) > 10 {
+		fail(w, http.StatusUnprocessableEntity, "logIndexes")
+		return
+	}
+	found := []object{}
+	for _, index := range q.LogIndexes {
+		if index < shift || index >= shift+l.tree.size() {
+			fail(w, http.StatusNotFound, "")
+			return
+		}
+		found = append(found, l.entryAt(index-shift))
+	}
+	answer(w, http.StatusOK, found)
+}
 
 // anon is a LogEntryAnon.
 func (l *Log) anon(index int64) object {

@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rsa"
 	"crypto/x509"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -89,23 +90,38 @@ func (l *Log) known(body []byte) (int64, bool) {
 
 // tile serves a tile (C2SP tlog-tiles); x/mod's paths have the height in them.
 func (l *Log) tile(w http.ResponseWriter, path string) {
-	tile, err := merkle.ParseTilePath("tile/8/" + strings.TrimPrefix(path, "tile/"))
-	if err != nil || tile.L < 0 {
+	path = strings.Replace(strings.TrimPrefix(path, "tile/"), "entries/", "data/", 1)
+	tile, err := merkle.ParseTilePath("tile/8/" + path)
+	if err != nil {
 		http.NotFound(w, nil)
 		return
 	}
-	width := l.tree.size()>>(8*tile.L) - tile.N<<8 // hashes that this tile has
+	width := l.tree.size()>>(8*max(tile.L, 0)) - tile.N<<8 // hashes that this tile has
 	if int64(tile.W) > width || l.hidePartial && tile.W < 256 && width >= 256 {
 		http.NotFound(w, nil)
 		return
 	}
-	data, err := merkle.ReadTileData(tile, &l.tree)
+	var data []byte
+	if tile.L < 0 {
+		data = l.tree.bundle(tile)
+	} else {
+		data, err = merkle.ReadTileData(tile, &l.tree)
+	}
 	if err != nil {
 		http.Error(w, err.Error(), http.StatusInternalServerError)
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
 	_, _ = bytes.NewReader(data).WriteTo(w)
+}
+
+// bundle is an entry bundle: each entry behind its length (C2SP tlog-tiles, "Log entries").
+func (t *tree) bundle(tile merkle.Tile) (data []byte) {
+	for _, leaf := range t.leaves[tile.N<<8:][:tile.W] {
+		data = binary.BigEndian.AppendUint16(data, uint16(len(leaf.body)))
+		data = append(data, leaf.body...)
+	}
+	return data
 }
 
 // algorithms are those of rekor-tiles' registry: what a key must be, and its hash.

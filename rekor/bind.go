@@ -21,6 +21,12 @@ var errUnbound = errors.New("the entry is of something else")
 
 // about checks that the claim is over what att carries: its payload, or its PAE.
 func (c claim) about(att *bundle.Attestation) error {
+	if m := att.Message; m != nil {
+		if !c.overPAE || c.hash != m.Hash || !bytes.Equal(c.digest, m.Digest) {
+			return fmt.Errorf("%w: its digest differs", errUnbound)
+		}
+		return nil
+	}
 	content := att.Payload
 	if c.overPAE {
 		content = att.PAE()

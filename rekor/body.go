@@ -132,7 +132,7 @@ func kindOf(body []byte) (kind, version string, err error) {
 
 // claim is what an entry says, whatever its kind: somebody signed something with a digest.
 type claim struct {
-	overPAE bool // digest is of the PAE, else of the payload
+	overPAE bool // digest is of what was signed (of an envelope the PAE), else of the payload
 	hash    crypto.Hash
 	digest  []byte
 	marks   []mark

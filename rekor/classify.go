@@ -1,28 +1,17 @@
 package rekor
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
-	"strconv"
-	"strings"
-	"syscall"
 	"time"
-	"unicode"
 
 	"github.com/lodgehq/lodge"
 )
 
-const (
-	maxWords      = 300            // characters of a server's message that are kept
-	maxRetryAfter = 24 * time.Hour // longer ones are more likely a mistake than a wish
-	statusGaveUp  = 499            // nginx, grpc-gateway: the client closed the request
-)
+const statusGaveUp = 499 // nginx, grpc-gateway: the client closed the request
 
 // Classify says what follows from an answer to a submission that was no success (design
 // section 4). It is the one place where that is decided.
@@ -38,7 +27,7 @@ func Classify(v Version, a Answer) *lodge.Error {
 	if words := serverWords(a); words != "" {
 		e.Message += ": " + words
 	}
-	e.RetryAfter = retryAfter(a.Header)
+	e.RetryAfter = lodge.RetryAfter(a.Header.Get("Retry-After"), time.Now())
 	return e
 }
 
@@ -89,46 +78,5 @@ func serverWords(a Answer) string {
 	if location := a.Header.Get("Location"); location != "" && a.Status >= 300 && a.Status < 400 {
 		words = "redirected to " + location
 	}
-	words = strings.Join(strings.FieldsFunc(strings.ToValidUTF8(words, "?"), func(r rune) bool {
-		return unicode.IsSpace(r) || !unicode.IsPrint(r)
-	}), " ")
-	if runes := []rune(words); len(runes) > maxWords {
-		words = string(runes[:maxWords]) + "…"
-	}
-	return words
-}
-
-// retryAfter reads the header's two forms, seconds and a date (RFC 9110 section 10.2.3).
-func retryAfter(h http.Header) time.Duration {
-	value := strings.TrimSpace(h.Get("Retry-After"))
-	var d time.Duration
-	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
-		d = time.Duration(seconds) * time.Second
-	} else if at, err := http.ParseTime(value); err == nil {
-		d = time.Until(at)
-	}
-	return min(max(d, 0), maxRetryAfter)
-}
-
-// neverLeft tells whether err came from getting a connection: no byte of the request can
-// have left.
-func neverLeft(err error) bool {
-	var (
-		dns         *net.DNSError
-		op          *net.OpError
-		record      tls.RecordHeaderError
-		alert       tls.AlertError
-		verify      *tls.CertificateVerificationError
-		authority   x509.UnknownAuthorityError
-		certificate x509.CertificateInvalidError
-		host        x509.HostnameError
-	)
-	switch {
-	case errors.As(err, &dns), errors.As(err, &record), errors.As(err, &alert), errors.As(err, &verify),
-		errors.As(err, &authority), errors.As(err, &certificate), errors.As(err, &host):
-		return true
-	case errors.Is(err, syscall.ECONNREFUSED):
-		return true
-	}
-	return errors.As(err, &op) && op.Op == "dial"
+	return lodge.OneLine(words)
 }

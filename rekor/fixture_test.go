@@ -33,40 +33,48 @@ const payloadType = "application/vnd.in-toto+json"
 
 // leaves is a leaf index in memory. It implements rekor.Leaves.
 type leaves struct {
-	mu     sync.Mutex
-	known  bool
-	from   int64
-	hashes []lodge.Digest
+	mu         sync.Mutex
+	known      bool
+	from, size int64
+	at         map[lodge.Digest][]int64
 }
 
 func (l *leaves) LeafRange(context.Context, string) (int64, int64, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.from, l.from + int64(len(l.hashes)), nil
+	return l.from, l.size, nil
 }
 
 func (l *leaves) AddLeaves(_ context.Context, _ string, at int64, hashes []lodge.Digest) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if !l.known {
-		l.known, l.from = true, at
+		l.known, l.from, l.size, l.at = true, at, at, map[lodge.Digest][]int64{}
 	}
-	if at != l.from+int64(len(l.hashes)) {
+	if at != l.size {
 		return lodge.ErrStale
 	}
-	l.hashes = append(l.hashes, hashes...)
+	for i, h := range hashes {
+		l.at[h] = append(l.at[h], at+int64(i))
+	}
+	l.size += int64(len(hashes))
+	return nil
+}
+
+func (l *leaves) SkipLeaves(_ context.Context, _ string, at, to int64) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.known || at != l.size {
+		return lodge.ErrStale
+	}
+	l.from, l.size = to, to
 	return nil
 }
 
 func (l *leaves) FindLeaf(_ context.Context, _ string, hash lodge.Digest) (at []int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	for i, h := range l.hashes {
-		if h == hash {
-			at = append(at, l.from+int64(i))
-		}
-	}
-	return at, nil
+	return slices.Clone(l.at[hash]), nil
 }
 
 // newKey returns a private key that signs by the algorithm.

@@ -87,7 +87,7 @@ func (c conn) do(ctx context.Context, method, path string, body []byte, limit in
 	res, err := c.client.Do(req)
 	if err != nil {
 		// A transport that is not net/http's own calls no hook; its error must say it.
-		return Answer{Err: err, Sent: connected.Load() || !dialing.Load() && !neverLeft(err)}
+		return Answer{Err: err, Sent: connected.Load() || !dialing.Load() && !lodge.NeverSent(err)}
 	}
 	defer func() { _ = res.Body.Close() }()
 	a := Answer{Status: res.StatusCode, Header: res.Header, Sent: true}

@@ -28,12 +28,16 @@ type Options struct {
 	MaxRequest int64 // bytes of a request that the server takes; default v2 4 MiB, v1 unlimited
 
 	Leaves    Leaves // v2, required
-	MaxLeaves int64  // v2: a log that is larger at first contact is indexed from its end on; default 1,000,000
+	MaxLeaves int64  // v2: a log with more that are not indexed yet is indexed from its end on; default 1,000,000
 
 	// Signer verifies a certificate against a trust root, as of the time given, and says who
 	// it stands for. v1 finds entries by others with it; without it, an entry under another
 	// certificate than the attestation's own is nobody's.
 	Signer func(certificate *x509.Certificate, at time.Time) (lodge.Signer, error)
+
+	// Time returns the time of an RFC 3161 timestamp, where that is over signature and, as far
+	// as authorities are known, by one of them. Without it timestamps are not judged.
+	Time func(timestamp, signature []byte) (time.Time, error)
 }
 
 // Leaves is the local index of a log's leaf hashes. All of them were authenticated
@@ -45,6 +49,9 @@ type Leaves interface {
 	// AddLeaves adds the leaves from index at on. at must equal size, or the error wraps
 	// lodge.ErrStale and nothing was added; the first call for a log sets from.
 	AddLeaves(ctx context.Context, logID string, at int64, hashes []lodge.Digest) error
+	// SkipLeaves has the index begin anew at to: complete is what is added from there on. at
+	// must equal size, or the error wraps lodge.ErrStale and nothing was changed.
+	SkipLeaves(ctx context.Context, logID string, at, to int64) error
 	// FindLeaf returns the indexes at which hash is, ascending.
 	FindLeaf(ctx context.Context, logID string, hash lodge.Digest) ([]int64, error)
 }
@@ -57,7 +64,8 @@ type Found struct {
 	// the same under another certificate: the statement as that entry logged it.
 	Attestation *bundle.Attestation
 
-	TreeSize int64 // v2: the size under which it was looked for
+	TreeSize int64  // v2: the size under which it was looked for, lodge.EmptyTree for 0
+	LogID    string // v2: of the tree with that size
 }
 
 // Version is the version of the protocol that a log speaks.

@@ -50,7 +50,7 @@ func (s *Shards) Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Ent
 }
 
 // Find looks into every shard: an entry is absent only when it is absent from all. The tree
-// size is that of the shard that is sent to.
+// that it names is that of the shard that is sent to.
 func (s *Shards) Find(ctx context.Context, att *bundle.Attestation, intent lodge.Intent) (Found, error) {
 	active := s.active.Load()
 	var absent Found

@@ -31,8 +31,9 @@ func TestShards(t *testing.T) {
 	intent = must(log.Plan(after))(t)
 	_, err = log.Send(t.Context(), after, intent)
 	wantError(t, err, lodge.ClassReroute, "frozen")
-	if found := must(log.Find(t.Context(), after, intent))(t); found.Entry != nil {
-		t.Fatalf("found what nobody has: %+v", found.Entry)
+	absent := must(log.Find(t.Context(), after, intent))(t)
+	if absent.Entry != nil || absent.LogID != second.LogID() || absent.TreeSize != lodge.EmptyTree {
+		t.Fatalf("found what nobody has: %+v", absent)
 	}
 	intent = must(log.Plan(after))(t)
 	if intent.LogID != second.LogID() {

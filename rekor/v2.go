@@ -2,6 +2,7 @@ package rekor
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -129,11 +130,40 @@ func (c *V2) Plan(att *bundle.Attestation) (lodge.Intent, error) {
 // Admit refuses what could not be verified if it were logged: an attestation under a
 // certificate without a trusted time.
 func (c *V2) Admit(att *bundle.Attestation) error {
-	if len(att.Certificates) > 0 && len(att.Timestamps) == 0 {
-		return lodge.Errorf(lodge.ClassCertificate, "no-timestamp",
-			"a Rekor v2 log states no time, so an entry under a certificate needs an RFC 3161 timestamp to be verified: hand in the Sigstore bundle that has one")
+	if len(att.Certificates) == 0 {
+		return nil
 	}
-	return nil
+	if len(att.Timestamps) == 0 {
+		return lodge.Errorf(lodge.ClassCertificate, "no-timestamp",
+			"a Rekor v2 log states no time, so an entry under a certificate needs an RFC 3161 timestamp to be verified: have one taken with --tsa, or hand in the Sigstore bundle that has one")
+	}
+	cert, err := x509.ParseCertificate(att.Certificates[0])
+	if err != nil {
+		return lodge.Errorf(lodge.ClassCertificate, "certificate-malformed", "the certificate can't be read: %w", err)
+	}
+	return c.timed(att, cert)
+}
+
+// timed refuses an attestation of which no timestamp says that it was signed while its
+// certificate was valid.
+func (c *V2) timed(att *bundle.Attestation, cert *x509.Certificate) error {
+	var reasons []error
+	for _, ts := range att.Timestamps {
+		if c.o.Time == nil {
+			return nil
+		}
+		at, err := c.o.Time(ts, att.Signature)
+		if err == nil && !at.Before(cert.NotBefore) && !at.After(cert.NotAfter) {
+			return nil
+		}
+		if err == nil {
+			err = fmt.Errorf("it is of %s, and the certificate is valid from %s to %s", at.UTC().Format(time.RFC3339),
+				cert.NotBefore.UTC().Format(time.RFC3339), cert.NotAfter.UTC().Format(time.RFC3339))
+		}
+		reasons = append(reasons, err)
+	}
+	return lodge.Errorf(lodge.ClassCertificate, "timestamp",
+		"no timestamp says that it was signed while its certificate was valid, so the entry could not be verified: %w", reasons[0])
 }
 
 func tooLarge(size int, limit int64) *lodge.Error {

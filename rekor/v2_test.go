@@ -98,6 +98,30 @@ func TestV2PlanRefuses(t *testing.T) {
 	att := certified(t, 1)
 	att.Timestamps = nil
 	wantError(t, c.Admit(att), lodge.ClassCertificate, "no-timestamp")
+	for _, tt := range []struct {
+		at  time.Time
+		err error
+		ok  bool
+	}{
+		{time.Now(), nil, true},
+		{time.Now().Add(-24 * time.Hour), nil, false},
+		{time.Now().Add(24 * time.Hour), nil, false},
+		{time.Now(), errors.New("by nobody"), false},
+	} {
+		att := certified(t, 1)
+		judging, err := rekor.NewV2(rekor.Options{URL: logtest.URL, Keys: []tlog.Key{log.Key()}, Leaves: index,
+			Time: func([]byte, []byte) (time.Time, error) { return tt.at, tt.err }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := judging.Admit(att); tt.ok {
+			if err != nil {
+				t.Errorf("%v: %v", tt, err)
+			}
+		} else {
+			wantError(t, err, lodge.ClassCertificate, "timestamp")
+		}
+	}
 
 	small, err := rekor.NewV2(rekor.Options{URL: logtest.URL, HTTP: log.Client(), Keys: []tlog.Key{log.Key()}, Leaves: index, MaxRequest: 200})
 	if err != nil {

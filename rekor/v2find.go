@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"slices"
 
@@ -41,7 +42,7 @@ func (c *V2) Find(ctx context.Context, att *bundle.Attestation, intent lodge.Int
 		case errors.Is(err, errAhead):
 			continue
 		case errors.Is(err, lodge.ErrNotFound):
-			return Found{TreeSize: head.Size}, nil
+			return c.absent(head), nil
 		case err != nil:
 			return Found{}, readFailure(err)
 		}
@@ -49,8 +50,15 @@ func (c *V2) Find(ctx context.Context, att *bundle.Attestation, intent lodge.Int
 		if err != nil {
 			return Found{}, err
 		}
-		return Found{Entry: e, TreeSize: head.Size}, nil
+		return Found{Entry: e}, nil
 	}
+}
+
+func (c *V2) absent(head tlog.Checkpoint) Found {
+	if head.Size == 0 {
+		return Found{TreeSize: lodge.EmptyTree, LogID: c.LogID()}
+	}
+	return Found{TreeSize: head.Size, LogID: c.LogID()}
 }
 
 // errAhead says that another process has indexed the leaf from a newer checkpoint.
@@ -76,7 +84,10 @@ func (c *V2) lookup(ctx context.Context, head tlog.Checkpoint, intent lodge.Inte
 		}
 	}
 	// Leaves between the intent and the beginning of an index that was begun anew since.
-	for at := intent.TreeSize; 0 < at && at < from; {
+	if intent.TreeSize == 0 {
+		return 0, lodge.ErrNotFound
+	}
+	for at := max(intent.TreeSize, 0); at < from; {
 		to := min((at/leafBatch+1)*leafBatch, from)
 		leaves, err := c.tiles.Leaves(ctx, head, at, to)
 		if err != nil {
@@ -175,11 +186,19 @@ func (c *V2) index(ctx context.Context, head tlog.Checkpoint) error {
 		if err != nil {
 			return err
 		}
-		if from == 0 && size == 0 && head.Size > c.o.MaxLeaves {
-			size = (head.Size - 1) / tileSpan * tileSpan
-		}
 		if size >= head.Size {
 			return nil
+		}
+		if head.Size-size > c.o.MaxLeaves {
+			to := (head.Size - 1) / tileSpan * tileSpan
+			slog.Info("a log has too many new entries to index them all: those before are not looked for in the index", "log", c.LogID(), "from", to)
+			if from > 0 || size > 0 {
+				if err := c.o.Leaves.SkipLeaves(ctx, c.LogID(), size, to); err != nil && !errors.Is(err, lodge.ErrStale) {
+					return err
+				}
+				continue
+			}
+			size = to
 		}
 		to := min((size/leafBatch+1)*leafBatch, head.Size)
 		leaves, err := c.tiles.Leaves(ctx, head, size, to)

@@ -1,6 +1,8 @@
 package rekor_test
 
 import (
+	"crypto/rand"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"net/http"
@@ -9,6 +11,8 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"golang.org/x/mod/sumdb/note"
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/bundle"
@@ -56,6 +60,50 @@ func TestV2CheckpointRefused(t *testing.T) {
 		log.Inject(x.fault)
 		_, err := clientV2(t, log, &leaves{}).Find(t.Context(), attestation(t, 1), lodge.Intent{})
 		wantError(t, err, x.class, x.code)
+	}
+}
+
+// TestV2AbsurdCheckpoint: a log that signs a tree which nobody can have is not read for ever,
+// and nothing of it is believed.
+func TestV2AbsurdCheckpoint(t *testing.T) {
+	skey, vkey, err := note.GenerateKey(rand.Reader, "log.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	signer, err := note.NewSigner(skey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	public, err := tlog.ParsePublicKey([]byte(vkey))
+	if err != nil {
+		t.Fatal(err)
+	}
+	key, err := tlog.NewV2Key("log.test", public)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for size, code := range map[int64]string{1 << 40: "file-missing", 1 << 48: "file-missing", 1<<48 + 1: "checkpoint-malformed", 1<<63 - 1: "checkpoint-malformed"} {
+		log, _, _ := newV2(t)
+		log.Append(body(0))
+		root := base64.StdEncoding.EncodeToString(make([]byte, 32))
+		signed, err := note.Sign(&note.Note{Text: fmt.Sprintf("log.test\n%d\n%s\n", size, root)}, signer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		log.Inject(logtest.Fault{Path: "checkpoint", Status: 200, Body: string(signed), Count: -1})
+		index := &leaves{}
+		c, err := rekor.NewV2(rekor.Options{URL: logtest.URL, HTTP: log.Client(), Keys: []tlog.Key{key}, Leaves: index})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = c.Find(t.Context(), attestation(t, 1), lodge.Intent{TreeSize: 1})
+		wantError(t, err, lodge.ClassRetry, code)
+		if n := log.Requests(""); n > 20 {
+			t.Errorf("a tree of %d took %d requests", size, n)
+		}
+		if _, size, _ := index.LeafRange(t.Context(), ""); size != 0 {
+			t.Errorf("%d leaves were indexed", size)
+		}
 	}
 }
 
@@ -217,12 +265,63 @@ func TestV2LargeLog(t *testing.T) {
 	wantProven(t, found.Entry, log.Key(), intent)
 }
 
+// TestV2LogGrownMuch has a log grow by more than is indexed while nobody looked: what was
+// indexed is still found, so is what this store has sent, and the gap is stated.
+func TestV2LogGrownMuch(t *testing.T) {
+	log, _, _ := newV2(t)
+	index := &leaves{}
+	client := func() *rekor.V2 {
+		c, err := rekor.NewV2(rekor.Options{URL: logtest.URL, HTTP: log.Client(), Keys: []tlog.Key{log.Key()}, Leaves: index, MaxLeaves: 500})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	before, within := attestation(t, 1), attestation(t, 2)
+	c := client()
+	if _, err := c.Send(t.Context(), before, lodge.Intent{}); err != nil {
+		t.Fatal(err)
+	}
+	found, err := c.Find(t.Context(), within, lodge.Intent{})
+	if err != nil || found.Entry != nil || found.TreeSize != 1 {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	intent := planV2(t, c, within)
+	intent.TreeSize = found.TreeSize
+	log.Append(body(0))
+	if _, err := clientV2(t, log, &leaves{}).Send(t.Context(), within, intent); err != nil { // at 2
+		t.Fatal(err)
+	}
+	for i := range 1000 {
+		log.Append(body(1 + i))
+	}
+	for _, c := range []*rekor.V2{c, client()} {
+		read := log.Requests("tile/0/")
+		for _, want := range []struct {
+			att    *bundle.Attestation
+			intent lodge.Intent
+			found  bool
+		}{{before, lodge.Intent{}, true}, {attestation(t, 3), lodge.Intent{}, false}, {within, intent, true}} {
+			found, err := c.Find(t.Context(), want.att, want.intent)
+			if err != nil || (found.Entry != nil) != want.found {
+				t.Errorf("%+v, %v, want found: %v", found, err, want.found)
+			}
+		}
+		if from, size, _ := index.LeafRange(t.Context(), ""); from != 768 || size != 1003 {
+			t.Errorf("the index has [%d,%d)", from, size)
+		}
+		if n := log.Requests("tile/0/") - read; n > 8 {
+			t.Errorf("it took %d tiles of leaves", n)
+		}
+	}
+}
+
 // TestV2FindSharesFetches lets many ask while a fetch is under way: they share the next one.
 func TestV2FindSharesFetches(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log, c, _ := newV2(t)
 		log.Append(body(0))
-		log.Inject(logtest.Fault{Path: "checkpoint", Stall: time.Second})
+		log.Inject(logtest.Fault{Path: "checkpoint", Stall: time.Second, Status: 200, Body: log.Checkpoint()}) // made before it arrives
 		var group sync.WaitGroup
 		find := func(att *bundle.Attestation, want bool) {
 			group.Go(func() {
@@ -351,4 +450,33 @@ func TestV2FindsFirstOfTwo(t *testing.T) {
 	if n := log.Count(intent.LeafHash); n != 2 || found.Entry.Receipt.LogIndex != 0 {
 		t.Errorf("of %d the one at %d was found", n, found.Entry.Receipt.LogIndex)
 	}
+}
+
+// TestV2SentToEmptyLog: what was sent before the log had any entry is found after it has grown
+// by more than is indexed, as is what was sent later.
+func TestV2SentToEmptyLog(t *testing.T) {
+	log, _, _ := newV2(t)
+	index := &leaves{}
+	c, err := rekor.NewV2(rekor.Options{URL: logtest.URL, HTTP: log.Client(), Keys: []tlog.Key{log.Key()}, Leaves: index, MaxLeaves: 500})
+	if err != nil {
+		t.Fatal(err)
+	}
+	att := attestation(t, 1)
+	intent := planV2(t, c, att)
+	absent, err := c.Find(t.Context(), att, intent)
+	if err != nil || absent.Entry != nil {
+		t.Fatalf("%+v, %v", absent, err)
+	}
+	intent.TreeSize = absent.TreeSize
+	if _, err := clientV2(t, log, &leaves{}).Send(t.Context(), att, intent); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 1000 {
+		log.Append(body(i))
+	}
+	found, err := c.Find(t.Context(), att, intent)
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantProven(t, found.Entry, log.Key(), intent)
 }

@@ -1,0 +1,7 @@
+package rekor
+
+// The two ways in which entries are read.
+var (
+	ReadFast = readHashedRekordV002
+	ReadSlow = readSlow
+)
