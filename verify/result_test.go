@@ -87,6 +87,17 @@ func (l logV1) entry(t *testing.T, att *bundle.Attestation, at time.Time) lodge.
 	}
 }
 
+// entryV2 logs att in a v2 log's tree with the same key, which has the same id.
+func (l logV1) entryV2(t *testing.T, att *bundle.Attestation) lodge.Entry {
+	t.Helper()
+	b64 := base64.StdEncoding.EncodeToString
+	e := l.entry(t, att, time.Now())
+	text := "v2.test\n1\n" + b64(e.Receipt.LeafHash[:]) + "\n"
+	e.SET, e.Receipt.Origin, e.Receipt.LogIndex, e.Receipt.IntegratedTime = nil, "v2.test", 0, 0
+	e.Receipt.InclusionProof.Checkpoint = text + "\n— v2.test " + b64(append(l.id[:4:4], l.sign(t, []byte(text))...)) + "\n"
+	return e
+}
+
 // outcomes renders the checks that matter to a test, "name outcome" each.
 func outcomes(r verify.Result) (all []string) {
 	for _, c := range r.Checks {
@@ -124,6 +135,8 @@ func TestBundle(t *testing.T) {
 			[]string{"binding ok", "inclusion ok", "checkpoint ok", "SET ok"}},
 		{"by key alone", []lodge.Entry{e1, e2}, verify.Trust{LogKeys: []crypto.PublicKey{v1.Public(), publicV2}}, true,
 			[]string{"inclusion ok"}},
+		{"v2 with a key on P-256, by key alone", []lodge.Entry{v1.entryV2(t, att)}, verify.Trust{LogKeys: []crypto.PublicKey{v1.Public()}}, true,
+			[]string{"checkpoint ok", "inclusion ok"}},
 		{"no entry, and no log asked for", nil, verify.Trust{}, true, []string{"inclusion absent"}},
 		{"no entry, and a log asked for", nil, verify.Trust{Logs: logs}, false, []string{"inclusion absent"}},
 		{"a log that is not trusted", []lodge.Entry{e2}, verify.Trust{Logs: logs[:1]}, false, []string{"checkpoint absent"}},

@@ -5,7 +5,8 @@
 // log entries with package tlog. Whether an entry is about an envelope is the log's business:
 // package rekor says so through [Trust.Bind] and [Voucher].
 //
-// Floor 2: it may import the root package, dsse, bundle, tlog and sigstore-go.
+// Floor 2: it may import the root package, dsse, bundle, tlog, sigstore-go (but for its package
+// verify: see transparent) and certificate-transparency-go.
 package verify
 
 import (
@@ -22,7 +23,6 @@ import (
 	"github.com/sigstore/sigstore-go/pkg/fulcio/certificate"
 	"github.com/sigstore/sigstore-go/pkg/root"
 	"github.com/sigstore/sigstore-go/pkg/tuf"
-	"github.com/sigstore/sigstore-go/pkg/verify"
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/tlog"
@@ -143,13 +143,13 @@ func (r *Root) Signer(cert *x509.Certificate, at time.Time) (lodge.Signer, error
 }
 
 func (r *Root) identity(cert *x509.Certificate, at time.Time) (Identity, error) {
-	chains, err := verify.VerifyLeafCertificate(at, withoutSAN(cert), r.material)
-	if err != nil {
+	chains := vouched(r.material, withoutSAN(cert), at)
+	if len(chains) == 0 {
 		return Identity{}, fmt.Errorf("no authority of the trusted root vouches for the certificate as of %s (it is valid from %s to %s)",
 			stamp(at), stamp(cert.NotBefore), stamp(cert.NotAfter))
 	}
 	if len(r.material.CTLogs()) > 0 {
-		if err := verify.VerifySignedCertificateTimestamp(chains, 1, r.material); err != nil {
+		if err := transparent(r.material, chains); err != nil {
 			return Identity{}, fmt.Errorf("the certificate is in no CT log of the trusted root: %w", err)
 		}
 	}

@@ -93,6 +93,33 @@ func TestRootBelievesLogsInTime(t *testing.T) {
 	}
 }
 
+// TestRootBelievesNoClaimedTime: a time that the log has not signed does not bring an entry back
+// into the log's time, against that of a timestamp.
+func TestRootBelievesNoClaimedTime(t *testing.T) {
+	w, key, l := newWorld(t), newKey(t), newLogV1(t)
+	b := envelope(signature(t, key))
+	b.Timestamps = [][]byte{must[[]byte](t)(w.sigs.TimestampResponse(b.Envelope.Signatures[0].Sig))}
+	signers := verify.Signers{Keys: []*dsse.PublicKey{public(t, key)}}
+	att := must[*bundle.Attestation](t)(signers.Attest(b))
+	for end, ok := range map[int]bool{2024: false, 2999: true} {
+		signers.Root = verify.NewRoot(inLogs{material{VirtualSigstore: w.sigs}, map[string]*root.TransparencyLog{hex.EncodeToString(l.id[:]): {
+			BaseURL: "https://rekor.test", PublicKey: l.Public(), ValidityPeriodEnd: time.Date(end, 1, 1, 0, 0, 0, 0, time.UTC),
+		}}})
+		e := l.entry(t, att, time.Date(2023, 6, 1, 0, 0, 0, 0, time.UTC))
+		e.SET = nil
+		r := must[verify.Result](t)(verify.Bundle(must[[]byte](t)(att.Encode(e)), verify.Trust{Signers: signers, Bind: contains}))
+		check(t, r, ok, []string{"timestamp ok"})
+	}
+}
+
+// inLogs is an instance with these logs.
+type inLogs struct {
+	material
+	logs map[string]*root.TransparencyLog
+}
+
+func (l inLogs) RekorLogs() map[string]*root.TransparencyLog { return l.logs }
+
 func TestParseRootRefuses(t *testing.T) {
 	for name, raw := range map[string]string{"nothing": "", "another document": `{"a":1}`, "another version": `{"mediaType":"application/vnd.dev.sigstore.trustedroot+json;version=9"}`} {
 		if _, err := verify.ParseRoot([]byte(raw)); !errors.Is(err, lodge.ErrMalformed) {

@@ -27,6 +27,9 @@ type Signers struct {
 	Logs []Voucher
 }
 
+// asked tells whether somebody in particular has to have signed.
+func (s Signers) asked() bool { return len(s.Keys) > 0 || s.Identities != nil }
+
 // Identity is who a certificate is for, as both are written in it.
 type Identity struct {
 	Identity string // mail address or URI
@@ -53,7 +56,7 @@ func (s Signers) Attest(b *bundle.Bundle) (*bundle.Attestation, error) {
 		return att, err
 	}
 	at, known := s.times(att)
-	if att.Signer, err = s.certified(att, at); err == nil {
+	if att.Signer, err = s.signer(att, at); err == nil {
 		return att, nil
 	}
 	if !known {
@@ -82,9 +85,9 @@ func (s Signers) pick(b *bundle.Bundle) (*bundle.Attestation, error) {
 
 // nobody is the error for an envelope of which no signature counts.
 func (s Signers) nobody(b *bundle.Bundle, why string) error {
-	tried := fmt.Sprintf("%d signature", len(b.Envelope.Signatures))
-	if len(b.Envelope.Signatures) > 1 {
-		tried += "s"
+	tried := "1 signature"
+	if b.Envelope != nil && len(b.Envelope.Signatures) > 1 {
+		tried = fmt.Sprintf("%d signatures", len(b.Envelope.Signatures))
 	}
 	switch n := len(s.Keys); n {
 	case 0:
@@ -121,22 +124,29 @@ func (s Signers) times(att *bundle.Attestation) (at []time.Time, known bool) {
 	return []time.Time{time.Now()}, false
 }
 
-// certified judges the certificate of att: valid at one of the times, for one of the
-// identities.
-func (s Signers) certified(att *bundle.Attestation, at []time.Time) (lodge.Signer, error) {
-	cert, err := x509.ParseCertificate(att.Certificates[0])
+// certified judges a certificate: it is enough that it was valid at one of the times, for then
+// the signature was there.
+func (s Signers) certified(cert *x509.Certificate, at []time.Time) (id Identity, err error) {
+	for _, t := range at {
+		if id, err = s.Root.identity(cert, t); err == nil {
+			return id, nil
+		}
+	}
+	return id, err
+}
+
+// signer judges the certificate of att: valid at one of the times, for one of the identities.
+func (s Signers) signer(att *bundle.Attestation, at []time.Time) (lodge.Signer, error) {
+	cert, err := leaf(att.Certificates)
 	if err != nil {
 		return "", err
 	}
-	for _, t := range at {
-		var id Identity
-		if id, err = s.Root.identity(cert, t); err != nil {
-			continue
-		}
-		if s.Identities != nil && !slices.Contains(s.Identities, id) {
-			return "", fmt.Errorf("it is signed by %q of %q, who is not among the signers", id.Identity, id.Issuer)
-		}
-		return lodge.CertificateSigner(id.Identity, id.Issuer)
+	id, err := s.certified(cert, at)
+	if err != nil {
+		return "", err
 	}
-	return "", err
+	if s.Identities != nil && !slices.Contains(s.Identities, id) {
+		return "", fmt.Errorf("it is signed by %q of %q, who is not among the signers", id.Identity, id.Issuer)
+	}
+	return lodge.CertificateSigner(id.Identity, id.Issuer)
 }

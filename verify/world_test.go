@@ -121,10 +121,10 @@ func (l loggedAt) Vouch(*bundle.Attestation) (*lodge.Entry, error) {
 }
 
 // contains binds an entry where it holds the signature, which is part of what rekor asks.
-func contains(body []byte, att *bundle.Attestation) error {
+func contains(e lodge.Entry, att *bundle.Attestation) error {
 	once := base64.StdEncoding.EncodeToString(att.Signature)
 	twice := base64.StdEncoding.EncodeToString([]byte(once)) // intoto 0.0.2
-	if !bytes.Contains(body, []byte(once)) && !bytes.Contains(body, []byte(twice)) {
+	if !bytes.Contains(e.Body, []byte(once)) && !bytes.Contains(e.Body, []byte(twice)) {
 		return errors.New("signature differs")
 	}
 	return nil
