@@ -21,6 +21,8 @@ func (s *Store) Accept(ctx context.Context, sub lodge.Submission, orders []lodge
 	for i := range orders { // here, so that callers do this beside each other
 		a.events[i] = lodge.QueuedEvent(a.delivery(i), now)
 	}
+	a.sub.Scopes = union(nil, sub.Scopes)
+	a.hints = newHints(sub.Hints, sub.Hints.Scope(a.sub.Scopes, len(a.sub.Scopes) > 0), a.artifacts()...)
 	err := s.do(ctx, &operation{key: string(sub.Key[:]), run: a.run})
 	if err != nil {
 		return nil, err
@@ -40,7 +42,9 @@ func (s *Store) known(ctx context.Context, sub lodge.Submission, orders []lodge.
 			return nil, nil
 		}
 	}
-	found, err := s.deliveries(ctx, selectDelivery+` WHERE e.key = ? AND e.signer = ?`, sub.Key[:], sub.Signer)
+	// Without scopes it asks for the derived ones, which those of an earlier submission may keep out.
+	found, err := s.deliveries(ctx, selectDelivery+` WHERE e.key = ? AND e.signer = ? AND (? OR NOT e.narrowed)`,
+		sub.Key[:], sub.Signer, len(sub.Scopes) > 0)
 	if err != nil {
 		return nil, err
 	}
@@ -67,7 +71,19 @@ type acceptance struct {
 	orders   []lodge.Order
 	now      time.Time
 	events   []lodge.Event // by order: that it was queued
+	hints    hints
 	accepted []lodge.Accepted
+}
+
+// artifacts are what the envelope is about and what it is attached to.
+func (a *acceptance) artifacts() []lodge.Digest {
+	artifacts := slices.Clone(a.sub.Subjects)
+	for _, order := range a.orders {
+		if !order.Subject.IsZero() {
+			artifacts = append(artifacts, order.Subject)
+		}
+	}
+	return artifacts
 }
 
 // delivery returns the delivery that order i makes.
@@ -79,11 +95,18 @@ func (a *acceptance) delivery(i int) lodge.Delivery {
 
 func (a *acceptance) run(t *tx) error {
 	a.accepted = make([]lodge.Accepted, len(a.orders))
+	if err := t.keepDocument(a.hints); err != nil {
+		return err
+	}
 	var envelope int64
-	made, err := t.write(`INSERT INTO envelope (key, signer, raw, spki, subjects, scopes) VALUES (?, ?, ?, ?, ?, ?)
-		ON CONFLICT (key, signer) DO NOTHING RETURNING id`, []any{a.sub.Key[:], a.sub.Signer, a.sub.Raw, a.sub.SPKI,
-		toJSON(a.sub.Subjects), toJSON(union(nil, a.sub.Scopes))}, &envelope)
-	if err == nil && !made {
+	made, err := t.write(`INSERT INTO envelope (key, signer, raw, spki, timestamps, subjects, scopes, narrowed, extractor, hint_id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM hint WHERE digest = ?)) ON CONFLICT (key, signer) DO NOTHING RETURNING id`,
+		[]any{a.sub.Key[:], a.sub.Signer, a.sub.Raw, a.sub.SPKI, toJSON(a.sub.Timestamps), toJSON(a.sub.Subjects),
+			toJSON(a.sub.Scopes), len(a.sub.Scopes) > 0, a.hints.version, a.hints.digest[:]}, &envelope)
+	switch {
+	case err == nil && made:
+		err = t.keepScopes(envelope, a.hints)
+	case err == nil:
 		envelope, err = a.merge(t)
 	}
 	if err != nil {
@@ -109,18 +132,17 @@ func (a *acceptance) run(t *tx) error {
 // what the submission brings to it. A payload that was pruned is there again.
 func (a *acceptance) merge(t *tx) (id int64, err error) {
 	var size int
+	var narrowed bool
 	var scopes []string
-	if _, err := t.get(`SELECT id, length(raw), scopes FROM envelope WHERE key = ? AND signer = ?{lock}`,
-		[]any{a.sub.Key[:], a.sub.Signer}, &id, &size, jsonInto{&scopes}); err != nil {
+	if _, err := t.get(`SELECT id, length(raw), narrowed, scopes FROM envelope WHERE key = ? AND signer = ?{lock}`,
+		[]any{a.sub.Key[:], a.sub.Signer}, &id, &size, &narrowed, jsonInto{&scopes}); err != nil {
 		return 0, err
 	}
-	if all := union(scopes, a.sub.Scopes); len(all) > len(scopes) {
-		if _, err := t.exec(`UPDATE envelope SET scopes = ? WHERE id = ?`, toJSON(all), id); err != nil {
-			return 0, err
-		}
+	if err := a.addScopes(t, id, narrowed, scopes); err != nil {
+		return 0, err
 	}
 	if size == 0 {
-		_, err = t.exec(`UPDATE envelope SET raw = ? WHERE id = ?`, a.sub.Raw, id)
+		_, err = t.exec(`UPDATE envelope SET raw = ?, timestamps = ? WHERE id = ?`, a.sub.Raw, toJSON(a.sub.Timestamps), id)
 	} else {
 		err = a.replace(t, id)
 	}
@@ -131,14 +153,15 @@ func (a *acceptance) merge(t *tx) (id int64, err error) {
 // of those was ever sent: then what made them fail may be mended in these (another
 // signature, a timestamp). Whoever is at work with the old ones loses its lease.
 func (a *acceptance) replace(t *tx, envelope int64) error {
-	n, err := t.exec(`UPDATE envelope SET raw = ?, spki = ?, subjects = ? WHERE id = ? AND raw <> ? AND NOT EXISTS (
-		SELECT 1 FROM delivery d LEFT JOIN parcel p ON p.delivery_id = d.id
-		WHERE d.envelope_id = envelope.id AND (d.sends > 0 OR d.state <> 'failed' AND (d.state <> 'queued' OR p.intent IS NOT NULL)))`,
-		a.sub.Raw, a.sub.SPKI, toJSON(a.sub.Subjects), envelope, a.sub.Raw)
+	stamps := toJSON(a.sub.Timestamps)
+	n, err := t.exec(`UPDATE envelope SET raw = ?, spki = ?, timestamps = ?, subjects = ? WHERE id = ? AND (raw <> ? OR timestamps = 'null' AND timestamps <> ?) AND NOT EXISTS (
+		SELECT 1 FROM delivery d LEFT JOIN intent i ON i.delivery_id = d.id
+		WHERE d.envelope_id = envelope.id AND (d.sends > 0 OR d.state <> 'failed' AND (d.state <> 'queued' OR i.intent IS NOT NULL)))`,
+		a.sub.Raw, a.sub.SPKI, stamps, toJSON(a.sub.Subjects), envelope, a.sub.Raw, stamps)
 	if err != nil || n == 0 {
 		return err
 	}
-	if _, err := t.exec(`UPDATE parcel SET intent = NULL WHERE delivery_id IN (SELECT id FROM delivery WHERE envelope_id = ?)`, envelope); err != nil {
+	if _, err := t.exec(`DELETE FROM intent WHERE delivery_id IN (SELECT id FROM delivery WHERE envelope_id = ?)`, envelope); err != nil {
 		return err
 	}
 	_, err = t.exec(`UPDATE delivery SET attempt = attempt + 1, due_at = `+dueUnlessBlocked+` WHERE envelope_id = ? AND state = 'queued'`, envelope)
@@ -173,7 +196,13 @@ func (a *acceptance) keep(t *tx, envelope int64, i int, fresh bool) error {
 		return err
 	}
 	a.accepted[i] = lodge.Accepted{Delivery: d, New: true}
-	return a.require(t, i, t.record(newTransition(lodge.Change{Delivery: d, Events: a.events[i : i+1]}, a.now)))
+	if !fresh && !order.Subject.IsZero() {
+		if err := t.index(envelope, false, []string{artifactScope(order.Subject)}); err != nil {
+			return err
+		}
+	}
+	t.record(newTransition(lodge.Change{Delivery: d, Events: a.events[i : i+1]}, a.now), envelope)
+	return a.require(t, i, nil)
 }
 
 const (
@@ -228,7 +257,8 @@ func (t *tx) requeue(d *lodge.Delivery, now time.Time) error {
 	change.State, change.Err = lodge.Queued, nil
 	change.Attempt++
 	*d = change.Delivery
-	return t.record(newTransition(change, now))
+	t.record(newTransition(change, now), 0) // without events
+	return nil
 }
 
 // dueUnlessBlocked is now, or NULL while a required delivery is not verified.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"database/sql"
 	"fmt"
 	"time"
 
@@ -21,13 +22,20 @@ type transition struct {
 	now                     time.Time
 	due                     *int64 // microseconds from now; nil where it is over
 	sends                   int
-	receipt, failure, entry any // JSON or nil
+	failure, receipt, entry any // JSON or nil; entry is without the receipt
 	intent, brief           any // JSON or nil; brief is without the request
 }
 
 func newTransition(change lodge.Change, now time.Time) *transition {
-	step := &transition{Change: change, now: now,
-		receipt: nullJSON(change.Receipt), failure: nullJSON(change.Err), entry: nullJSON(change.Entry)}
+	step := &transition{Change: change, now: now, failure: nullJSON(change.Err)}
+	if change.Entry != nil {
+		rest := *change.Entry
+		rest.Receipt = lodge.LogReceipt{}
+		step.entry = toJSON(rest)
+	}
+	if change.Entry != nil || change.State == lodge.Verified {
+		step.receipt = nullJSON(change.Receipt)
+	}
 	if change.State.Live() {
 		left := change.Due.Sub(now).Microseconds()
 		step.due = &left
@@ -44,21 +52,17 @@ func newTransition(change lodge.Change, now time.Time) *transition {
 }
 
 func (t *tx) apply(step *transition) error {
-	n, err := t.exec(`UPDATE delivery SET state = ?, due_at = {now} + ?, sends = sends + ?, adopted = ?, receipt = ?, error = ?
-		WHERE id = ? AND attempt = ? AND state = ?`, step.State, step.due, step.sends, step.Adopted,
-		step.receipt, step.failure, step.ID, step.Attempt, step.From)
+	var envelope int64
+	found, err := t.write(`UPDATE delivery SET state = ?, due_at = {now} + ?, sends = sends + ?, adopted = ?, error = ?
+		WHERE id = ? AND attempt = ? AND state = ?`+unlessDiverged+` RETURNING envelope_id`, []any{step.State, step.due, step.sends, step.Adopted,
+		step.failure, step.ID, step.Attempt, step.From, step.State}, &envelope)
 	if err != nil {
 		return err
 	}
-	if n == 0 {
-		return fmt.Errorf("delivery %d, attempt %d: %w", step.ID, step.Attempt, lodge.ErrStale)
+	if !found {
+		return t.refused(step)
 	}
-	if err := t.keepParcel(step); err != nil {
-		return err
-	}
-	if err := t.record(step); err != nil {
-		return err
-	}
+	t.record(step, envelope)
 	switch step.State {
 	case lodge.Verified:
 		return t.release(step.ID)
@@ -68,47 +72,62 @@ func (t *tx) apply(step *transition) error {
 	return nil
 }
 
-func (t *tx) keepParcel(step *transition) error {
-	switch {
-	case step.intent != nil || step.entry != nil:
-		// Once it is proven to be there, what was written ahead has served.
-		_, err := t.exec(`INSERT INTO parcel (delivery_id, intent, entry, bundle) VALUES (?, ?, ?, ?)
-			ON CONFLICT (delivery_id) DO UPDATE SET
-			intent = CASE WHEN ? = 'verified' THEN NULL ELSE coalesce(excluded.intent, parcel.intent) END,
-			entry = coalesce(excluded.entry, parcel.entry), bundle = coalesce(excluded.bundle, parcel.bundle)`,
-			step.ID, step.intent, step.entry, step.Bundle, step.State)
+// unlessDiverged withholds what a log says that has been caught with two trees: nothing is
+// verified under either of them until an operator has decided.
+const unlessDiverged = ` AND (CAST(? AS TEXT) <> 'verified' OR NOT EXISTS (
+	SELECT 1 FROM target WHERE target.id = delivery.target_id AND target.held = 'diverged'))`
+
+// refused says why a transition did not apply.
+func (t *tx) refused(step *transition) error {
+	found, err := t.get(`SELECT id FROM delivery WHERE id = ? AND attempt = ? AND state = ?`, []any{step.ID, step.Attempt, step.From}, new(int64))
+	if err != nil {
 		return err
-	case step.State == lodge.Verified:
-		_, err := t.exec(`UPDATE parcel SET intent = NULL WHERE delivery_id = ?`, step.ID)
-		return err
-	default:
-		return nil
 	}
+	if found {
+		return lodge.Errorf(lodge.ClassHeld, lodge.CodeDiverged, "the log has diverged: nothing that it says is taken for proof until it is resumed")
+	}
+	return fmt.Errorf("delivery %d, attempt %d: %w", step.ID, step.Attempt, lodge.ErrStale)
 }
 
-// record writes the history row and the events of a change.
-func (t *tx) record(step *transition) error {
-	t.emit(step.Events...)
-	_, err := t.exec(`INSERT INTO history (delivery_id, attempt, from_state, to_state, at, intent, error) VALUES (?, ?, ?, ?, ?, ?, ?)`,
-		step.ID, step.Attempt, step.From, step.State, step.now.UnixMicro(), step.brief, step.failure)
-	return err
+// record writes with the transaction what goes with a change: the history row, the events,
+// which are about the envelope with that row id, and what is kept apart from the hot row.
+func (t *tx) record(step *transition, envelope int64) {
+	t.emit(about(envelope), step.Events...)
+	t.put(history, step.ID, step.Attempt, step.From, step.State, step.now.UnixMicro(), step.brief, step.failure)
+	if step.intent != nil {
+		t.put(intents, step.ID, step.intent)
+	}
+	if step.receipt != nil {
+		t.put(receipts, step.ID, step.receipt, step.entry, step.Bundle)
+	}
+	if step.State == lodge.Verified {
+		t.put(servedIntents, step.ID)
+	}
 }
 
 // release makes the deliveries due that waited for this one and for no other. They are
 // locked by a statement before: so of two that verify what a third waits for, the one
 // that commits last sees that the other is verified.
 func (t *tx) release(id int64) error {
-	waiting, err := t.waiting(id)
-	for _, d := range waiting {
+	var waiting []int64
+	err := t.each(`SELECT d.id FROM requirement r JOIN delivery d ON d.id = r.delivery_id
+		WHERE r.requires_id = ? AND d.state = 'queued' AND d.due_at IS NULL ORDER BY d.id{lock d}`, []any{id}, func(rows *sql.Rows) error {
+		var id int64
+		err := rows.Scan(&id)
+		waiting = append(waiting, id)
+		return err
+	})
+	for _, id := range waiting {
 		if err == nil {
-			_, err = t.exec(`UPDATE delivery SET since = {now}, due_at = `+dueUnlessBlocked+` WHERE id = ?`, d.ID)
+			_, err = t.exec(`UPDATE delivery SET since = {now}, due_at = `+dueUnlessBlocked+` WHERE id = ?`, id)
 		}
 	}
 	return err
 }
 
 func (t *tx) failDependents(step *transition) error {
-	waiting, err := t.waiting(step.ID)
+	waiting, err := t.deliveries(selectDelivery+` JOIN requirement r ON r.delivery_id = d.id
+		WHERE r.requires_id = ? AND d.state = 'queued' AND d.due_at IS NULL ORDER BY d.id{lock d}`, step.ID)
 	for _, d := range waiting {
 		if err != nil {
 			break
@@ -119,10 +138,4 @@ func (t *tx) failDependents(step *transition) error {
 			Events: []lodge.Event{lodge.FailedEvent(lodge.EntryFailed, d, step.now)}}, step.now))
 	}
 	return err
-}
-
-// waiting returns, and locks, the deliveries that wait for the one with that id.
-func (t *tx) waiting(id int64) ([]lodge.Delivery, error) {
-	return t.deliveries(selectDelivery+` JOIN requirement r ON r.delivery_id = d.id
-		WHERE r.requires_id = ? AND d.state = 'queued' AND d.due_at IS NULL ORDER BY d.id{lock d}`, id)
 }

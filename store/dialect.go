@@ -20,12 +20,14 @@ import (
 //	{now}  the database's clock in microseconds
 //	{lock}  keeps the rows that a SELECT found as they are until the transaction ends
 //	{lock d}, {skip d}  the same for table d alone; skip leaves out those that are locked
+//	{each}  a function that makes rows of a JSON array of strings, in the column "value"
 type dialect struct {
 	name     string // of its folder of migrations
 	words    *strings.Replacer
 	numbered bool             // parameters are $1, $2, …
 	begin    string           // begins a writing transaction
 	writers  int              // connections that write at the same time
+	readers  int              // connections that read at the same time
 	lockLog  string           // lets no other transaction write events until this one ends; may be ""
 	timeout  time.Duration    // of a transaction; 0: none
 	lost     func(error) bool // a race against another transaction was lost: run it again

@@ -1,10 +1,41 @@
 package store
 
-import "context"
+import (
+	"context"
+	"runtime"
+	"sync"
+)
 
 // Exec runs a statement on the connection that writes, while nothing else does, so that
 // tests can take room or rights from it and give them back.
 func (s *Store) Exec(ctx context.Context, statement string) error {
 	_, err := s.writer.sessions[0].conn.ExecContext(ctx, statement)
 	return err
+}
+
+// Together runs operations in one transaction, those of one key in the order given. Each
+// must write.
+func (s *Store) Together(operations ...func()) {
+	w := s.writer
+	w.mu.Lock()
+	free := w.free
+	w.free = nil
+	w.mu.Unlock()
+	queued := func() int {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		return len(w.queue)
+	}
+	var wg sync.WaitGroup
+	for i, operation := range operations {
+		wg.Go(operation)
+		for queued() <= i {
+			runtime.Gosched()
+		}
+	}
+	w.mu.Lock()
+	w.free = free
+	w.elect()
+	w.mu.Unlock()
+	wg.Wait()
 }

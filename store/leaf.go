@@ -44,6 +44,19 @@ func (s *Store) AddLeaves(ctx context.Context, logID string, at int64, hashes []
 	}})
 }
 
+// SkipLeaves has the index of a log begin anew at to: complete is what is added from there
+// on. at must be where it ends, else the answer is lodge.ErrStale. What is indexed already
+// is kept, for it is still true.
+func (s *Store) SkipLeaves(ctx context.Context, logID string, at, to int64) error {
+	return s.do(ctx, &operation{key: logID, run: func(t *tx) error {
+		n, err := t.exec(`UPDATE leaf_range SET first = ?, size = ? WHERE log = ? AND size = ? AND size <= ?`, to, to, logID, at, to)
+		if err == nil && n == 0 {
+			err = fmt.Errorf("leaves of log %s up to %d: the index does not end at %d: %w", logID, to, at, lodge.ErrStale)
+		}
+		return err
+	}})
+}
+
 // FindLeaf returns the indexes of the leaves of a log that have this hash.
 func (s *Store) FindLeaf(ctx context.Context, logID string, hash lodge.Digest) (indexes []int64, err error) {
 	err = s.query(ctx, `SELECT l.idx FROM leaf l JOIN leaf_range r ON r.id = l.log

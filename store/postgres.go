@@ -21,18 +21,18 @@ import (
 var postgresDialect = &dialect{
 	name: "postgres",
 	words: strings.NewReplacer("{now}", "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint",
-		"{lock}", " FOR UPDATE", "{lock d}", " FOR UPDATE OF d", "{skip d}", " FOR UPDATE OF d SKIP LOCKED"),
+		"{lock}", " FOR UPDATE", "{lock d}", " FOR UPDATE OF d", "{skip d}", " FOR UPDATE OF d SKIP LOCKED",
+		"{each}", "jsonb_array_elements_text"),
 	numbered: true,
 	begin:    "BEGIN ISOLATION LEVEL READ COMMITTED",
 	writers:  4,
+	readers:  8,
 	lockLog:  `SELECT pg_advisory_xact_lock(7310)`,
 	timeout:  time.Minute,
 	lost:     lostRace,
 	stale:    readOnly,
 	goose:    database.DialectPostgres,
 }
-
-const maxReaders = 8
 
 // settings make a commit durable also where the server's default does not, and end the
 // transaction of a host that has vanished in the middle of it.
@@ -56,8 +56,8 @@ func openPostgres(ctx context.Context, s *Store, address string) error {
 		return err
 	}))
 	s.reads = s.db
-	s.db.SetMaxOpenConns(s.dialect.writers + maxReaders)
-	s.db.SetMaxIdleConns(maxReaders)
+	s.db.SetMaxOpenConns(s.dialect.writers + s.dialect.readers)
+	s.db.SetMaxIdleConns(s.dialect.readers)
 	locker, err := lock.NewPostgresSessionLocker(lock.WithLockTimeout(1, 300)) // seconds, times
 	if err != nil {
 		return err

@@ -9,8 +9,8 @@ import (
 )
 
 const selectDelivery = `SELECT d.id, e.key, e.signer, t.kind, t.name, t.address, d.subject, d.state,
-	d.attempt, d.sends, d.adopted, d.due_at, d.accepted_at, d.since, d.receipt, d.error
-	FROM delivery d JOIN envelope e ON e.id = d.envelope_id JOIN target t ON t.id = d.target_id`
+	d.attempt, d.sends, d.adopted, d.due_at, d.accepted_at, d.since, p.receipt, d.error
+	FROM delivery d JOIN envelope e ON e.id = d.envelope_id JOIN target t ON t.id = d.target_id LEFT JOIN receipt p ON p.delivery_id = d.id`
 
 func scanDelivery(rows *sql.Rows) (d lodge.Delivery, err error) {
 	err = rows.Scan(&d.ID, bytesInto{d.Key[:]}, &d.Signer, &d.Target.Kind, &d.Target.Name, &d.Target.Address, bytesInto{d.Subject[:]}, &d.State,
@@ -19,6 +19,9 @@ func scanDelivery(rows *sql.Rows) (d lodge.Delivery, err error) {
 }
 
 func (t *tx) deliveries(query string, args ...any) (found []lodge.Delivery, err error) {
+	if err := t.flush(receipts); err != nil { // of other operations of the batch
+		return nil, err
+	}
 	err = t.each(query, args, func(rows *sql.Rows) error {
 		d, err := scanDelivery(rows)
 		found = append(found, d)
@@ -39,8 +42,19 @@ func (s *Store) deliveries(ctx context.Context, query string, args ...any) (foun
 // Deliveries returns the deliveries of key, of a subject with that digest, or all where
 // the digest is zero, oldest first, beginning behind the id after, limit at most.
 func (s *Store) Deliveries(ctx context.Context, digest lodge.Digest, after int64, limit int) ([]lodge.Delivery, error) {
-	return s.deliveries(ctx, selectDelivery+` WHERE d.id > ? AND (? OR e.key = ? OR d.subject = ? OR e.subjects LIKE ?)
-		ORDER BY d.id LIMIT ?`, after, digest.IsZero(), digest[:], digest[:], `%"`+digest.String()+`"%`, limit)
+	if digest.IsZero() {
+		return s.deliveries(ctx, selectDelivery+` WHERE d.id > ? ORDER BY d.id LIMIT ?`, after, limit)
+	}
+	return s.deliveries(ctx, selectDelivery+` WHERE d.id > ? AND d.envelope_id IN (
+		SELECT id FROM envelope WHERE key = ? UNION SELECT envelope_id FROM scope WHERE scope = ?) ORDER BY d.id LIMIT ?`,
+		after, digest[:], artifactScope(digest), limit)
+}
+
+// DeliveriesAbout returns the deliveries of the envelopes with one of these scopes, derived
+// or given, oldest first, beginning behind the id after, limit at most.
+func (s *Store) DeliveriesAbout(ctx context.Context, scopes []string, after int64, limit int) ([]lodge.Delivery, error) {
+	return s.deliveries(ctx, selectDelivery+` WHERE d.id > ? AND d.envelope_id IN (
+		SELECT envelope_id FROM scope WHERE scope IN (SELECT value FROM {each}(?))) ORDER BY d.id LIMIT ?`, after, toJSON(scopes), limit)
 }
 
 // Delivery returns one delivery, or lodge.ErrNotFound.
@@ -81,9 +95,9 @@ func (s *Store) Subjects(ctx context.Context, key lodge.Key, signer lodge.Signer
 // Submission returns what was accepted for the delivery with that id. Its Raw is empty
 // where the payload was pruned.
 func (s *Store) Submission(ctx context.Context, id int64) (sub lodge.Submission, err error) {
-	found, err := s.row(ctx, `SELECT e.key, e.signer, e.raw, e.spki, e.subjects, e.scopes
+	found, err := s.row(ctx, `SELECT e.key, e.signer, e.raw, e.spki, e.timestamps, e.subjects, e.scopes
 		FROM envelope e JOIN delivery d ON d.envelope_id = e.id WHERE d.id = ?`, []any{id},
-		bytesInto{sub.Key[:]}, &sub.Signer, &sub.Raw, &sub.SPKI, jsonInto{&sub.Subjects}, jsonInto{&sub.Scopes})
+		bytesInto{sub.Key[:]}, &sub.Signer, &sub.Raw, &sub.SPKI, jsonInto{&sub.Timestamps}, jsonInto{&sub.Subjects}, jsonInto{&sub.Scopes})
 	if err == nil && !found {
 		err = notFound(id)
 	}
@@ -92,8 +106,8 @@ func (s *Store) Submission(ctx context.Context, id int64) (sub lodge.Submission,
 
 // Proof returns the log entry of a verified delivery, or lodge.ErrNotFound.
 func (s *Store) Proof(ctx context.Context, id int64) (lodge.Proof, error) {
-	proofs, err := s.proofs(ctx, `SELECT t.kind, t.name, t.address, p.entry, p.bundle
-		FROM parcel p JOIN delivery d ON d.id = p.delivery_id JOIN target t ON t.id = d.target_id
+	proofs, err := s.proofs(ctx, `SELECT t.kind, t.name, t.address, p.receipt, p.entry, p.bundle
+		FROM receipt p JOIN delivery d ON d.id = p.delivery_id JOIN target t ON t.id = d.target_id
 		WHERE d.id = ? AND d.state = 'verified' AND p.entry IS NOT NULL`, id)
 	if err == nil && len(proofs) == 0 {
 		err = fmt.Errorf("proof of delivery %d: %w", id, lodge.ErrNotFound)
@@ -107,7 +121,8 @@ func (s *Store) Proof(ctx context.Context, id int64) (lodge.Proof, error) {
 func (s *Store) proofs(ctx context.Context, query string, args ...any) (proofs []lodge.Proof, err error) {
 	err = s.query(ctx, query, args, func(rows *sql.Rows) error {
 		var p lodge.Proof
-		err := rows.Scan(&p.Target.Kind, &p.Target.Name, &p.Target.Address, jsonInto{&p.Entry}, &p.Bundle)
+		receipt := lodge.Receipt{Log: &p.Entry.Receipt}
+		err := rows.Scan(&p.Target.Kind, &p.Target.Name, &p.Target.Address, jsonInto{&receipt}, jsonInto{&p.Entry}, &p.Bundle)
 		proofs = append(proofs, p)
 		return err
 	})
@@ -124,29 +139,6 @@ func (s *Store) History(ctx context.Context, id int64) (history []lodge.Transiti
 		return err
 	})
 	return history, err
-}
-
-// lastSequence is never 0 again once there was an event: Prune leaves the newest.
-const lastSequence = `SELECT coalesce(max(seq), 0) FROM outbox`
-
-// LastSequence returns the sequence of the newest event, 0 where there is none.
-func (s *Store) LastSequence(ctx context.Context) (seq int64, err error) {
-	_, err = s.row(ctx, lastSequence, nil, &seq)
-	return seq, err
-}
-
-// Events returns the events behind the sequence after, in order, limit at most. Events
-// are numbered as they are committed: whoever has seen a sequence has seen all below it,
-// on every replica.
-func (s *Store) Events(ctx context.Context, after int64, limit int) (events []lodge.Event, err error) {
-	err = s.query(ctx, `SELECT seq, id, type, source, subject, at, data FROM outbox
-		WHERE seq > ? ORDER BY seq LIMIT ?`, []any{after, limit}, func(rows *sql.Rows) error {
-		var e lodge.Event
-		err := rows.Scan(&e.Sequence, bytesInto{e.ID[:]}, &e.Type, &e.Source, &e.Subject, timeInto{&e.Time}, (*[]byte)(&e.Data))
-		events = append(events, e)
-		return err
-	})
-	return events, err
 }
 
 func notFound(id int64) error { return fmt.Errorf("delivery %d: %w", id, lodge.ErrNotFound) }

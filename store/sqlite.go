@@ -20,10 +20,13 @@ import (
 
 // SQLite has one writer at a time, so nothing needs a lock of its own.
 var sqliteDialect = &dialect{
-	name:    "sqlite",
-	words:   strings.NewReplacer("{now}", "lodge_now()", "{lock}", "", "{lock d}", "", "{skip d}", ""),
+	name: "sqlite",
+	words: strings.NewReplacer("{now}", "lodge_now()", "{lock}", "", "{lock d}", "", "{skip d}", "", "{each}", "json_each",
+		// A bare parameter would be looked at to plan the query, and have it planned again for each other value.
+		"LIMIT ?", "LIMIT ? + 0"),
 	begin:   "BEGIN IMMEDIATE",
 	writers: 1,
+	readers: 4,
 	lost:    func(error) bool { return false },
 	stale:   readOnlyFile,
 	goose:   database.DialectSQLite3,
@@ -59,7 +62,7 @@ func openSQLite(ctx context.Context, s *Store, address string) (err error) {
 		return err
 	}
 	// FULL: a commit is on the disk when it returns. WAL: reads go on meanwhile.
-	if s.db, err = sql.Open("sqlite", dsn(path, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)",
+	if s.db, err = openFile(dsn(path, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)",
 		"_pragma=foreign_keys(1)", fmt.Sprintf("_pragma=cache_size(-%d)", writeCache>>10))); err != nil {
 		return err
 	}
@@ -67,13 +70,46 @@ func openSQLite(ctx context.Context, s *Store, address string) (err error) {
 	if err := s.dialect.migrate(ctx, s.db); err != nil {
 		return err
 	}
-	if s.reads, err = sql.Open("sqlite", dsn(path, "_pragma=query_only(1)")); err != nil {
+	if s.reads, err = openFile(dsn(path, "_pragma=query_only(1)")); err != nil {
 		return err
 	}
-	s.reads.SetMaxOpenConns(4)
-	s.reads.SetMaxIdleConns(4)
+	s.reads.SetMaxOpenConns(s.dialect.readers)
+	s.reads.SetMaxIdleConns(s.dialect.readers)
 	return nil
 }
+
+// connector opens connections that leave the -wal and -shm files where they are when they
+// close: without those, nothing can be read while nothing can be written.
+type connector struct {
+	driver driver.Driver
+	dsn    string
+}
+
+func openFile(dsn string) (*sql.DB, error) {
+	db, err := sql.Open("sqlite", dsn)
+	if err != nil {
+		return nil, err
+	}
+	return sql.OpenDB(connector{db.Driver(), dsn}), db.Close()
+}
+
+// Connect implements driver.Connector.
+func (c connector) Connect(context.Context) (driver.Conn, error) {
+	conn, err := c.driver.Open(c.dsn)
+	if err != nil {
+		return nil, err
+	}
+	if file, ok := conn.(sqlite.FileControl); ok {
+		_, err = file.FileControlPersistWAL("main", 1)
+	}
+	if err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
+}
+
+// Driver implements driver.Connector.
+func (c connector) Driver() driver.Driver { return c.driver }
 
 func dsn(path string, options ...string) string {
 	u := url.URL{Scheme: "file", Opaque: (&url.URL{Path: path}).EscapedPath()}

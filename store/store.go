@@ -94,6 +94,7 @@ func (s *Store) prepare(ctx context.Context, query string) (*sql.Stmt, error) {
 
 // query reads rows outside of any transaction.
 func (s *Store) query(ctx context.Context, query string, args []any, scan func(*sql.Rows) error) error {
+	s.trace(ctx, nil, query, args)
 	st, err := s.prepare(ctx, query)
 	if err != nil {
 		return s.fault(err)

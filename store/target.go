@@ -46,35 +46,51 @@ func (s *Store) Register(ctx context.Context, target lodge.Target) error {
 }
 
 // Hold makes a target take nothing until it is resumed, with the code and words of the
-// reason. A target that is held already keeps its first reason.
+// reason. A target that is held already keeps its first reason, unless that one may mend by
+// itself and the new one may not.
 func (s *Store) Hold(ctx context.Context, target lodge.Target, code, words string, now time.Time) error {
-	return s.do(ctx, &operation{alone: true, run: func(t *tx) error {
-		var count int64
-		found, err := t.write(`UPDATE target SET held = ?, held_words = ?, held_count = held_count + 1
-			WHERE address = ? AND held = '' RETURNING held_count`, []any{code, text(words), target.Address}, &count)
-		if found {
-			t.emit(lodge.HoldEvent(lodge.TargetHeld, target, code, count, now))
+	return s.do(ctx, &operation{alone: true, run: func(t *tx) error { return t.hold(target, code, words, now) }})
+}
+
+func (t *tx) hold(target lodge.Target, code, words string, now time.Time) error {
+	if !lodge.Mendable(code) {
+		if err := t.resume(target, true, now); err != nil {
+			return err
 		}
-		return err
-	}})
+	}
+	var count int64
+	found, err := t.write(`UPDATE target SET held = ?, held_words = ?, held_count = held_count + 1
+		WHERE address = ? AND held = '' RETURNING held_count`, []any{code, text(words), target.Address}, &count)
+	if found {
+		t.emit(noEnvelope, lodge.HoldEvent(lodge.TargetHeld, target, code, count, now))
+	}
+	return err
 }
 
 // Resume makes a held target take deliveries again, all that wait for it at once.
 func (s *Store) Resume(ctx context.Context, target lodge.Target, now time.Time) error {
-	return s.do(ctx, &operation{alone: true, run: func(t *tx) error {
-		var id, count int64
-		var code string
-		found, err := t.get(`SELECT id, held, held_count FROM target WHERE address = ? AND held <> ''{lock}`, []any{target.Address}, &id, &code, &count)
-		if err != nil || !found {
-			return err
-		}
-		if _, err := t.exec(`UPDATE target SET held = '', held_words = '' WHERE id = ?`, id); err != nil {
-			return err
-		}
-		t.emit(lodge.HoldEvent(lodge.TargetResumed, target, code, count, now))
-		_, err = t.exec(`UPDATE delivery SET due_at = {now} WHERE target_id = ? AND state = 'queued' AND due_at > {now}`, id)
+	return s.do(ctx, &operation{alone: true, run: func(t *tx) error { return t.resume(target, false, now) }})
+}
+
+// ResumeMended is Resume for a target that is held for something that mends outside of lodge;
+// any other stays held.
+func (s *Store) ResumeMended(ctx context.Context, target lodge.Target, now time.Time) error {
+	return s.do(ctx, &operation{alone: true, run: func(t *tx) error { return t.resume(target, true, now) }})
+}
+
+func (t *tx) resume(target lodge.Target, mended bool, now time.Time) error {
+	var id, count int64
+	var code string
+	found, err := t.get(`SELECT id, held, held_count FROM target WHERE address = ? AND held <> ''{lock}`, []any{target.Address}, &id, &code, &count)
+	if err != nil || !found || mended && !lodge.Mendable(code) {
 		return err
-	}})
+	}
+	if _, err := t.exec(`UPDATE target SET held = '', held_words = '' WHERE id = ?`, id); err != nil {
+		return err
+	}
+	t.emit(noEnvelope, lodge.HoldEvent(lodge.TargetResumed, target, code, count, now))
+	_, err = t.exec(`UPDATE delivery SET due_at = {now} WHERE target_id = ? AND state = 'queued' AND due_at > {now}`, id)
+	return err
 }
 
 // Targets returns every target that this store knows.

@@ -16,6 +16,7 @@ type session struct {
 	store *Store
 	conn  *sql.Conn // nil: to be opened
 	stmts map[string]*sql.Stmt
+	stale bool // nothing could be written through the last connection
 }
 
 // operationError is an operation's own failure, which undoes the transaction: the others
@@ -47,10 +48,24 @@ func (s *session) commit(batch []*operation) (err error) {
 	// Where the database has already rolled back (disk full) or the connection is of no use any
 	// more, a new one begins afresh.
 	_, failed := s.conn.ExecContext(ctx, "ROLLBACK")
-	if failed != nil || s.store.dialect.stale(err) {
+	if s.isStale(err) || failed != nil {
 		s.drop()
 	}
 	return err
+}
+
+// isStale tells whether err is the connection's fault. While it is, those that read are not
+// kept either: SQLite's connections of one process share what they know of the file.
+func (s *session) isStale(err error) bool {
+	stale, keep := s.store.dialect.stale(err), s.store.dialect.readers
+	if stale == s.stale {
+		return stale
+	}
+	if s.stale = stale; stale {
+		keep = -1
+	}
+	s.store.reads.SetMaxIdleConns(keep)
+	return stale
 }
 
 // begin begins a transaction, on a new connection where the old one is lost.
@@ -64,11 +79,12 @@ func (s *session) begin(t *tx) (err error) {
 			s.stmts = map[string]*sql.Stmt{}
 		}
 		_, err = t.exec(s.store.dialect.begin)
+		stale := s.isStale(err)
 		if err == nil {
 			t.failed = false
 			return nil
 		}
-		lost := s.store.dialect.stale(err) || s.conn.PingContext(t.ctx) != nil
+		lost := stale || s.conn.PingContext(t.ctx) != nil
 		if lost {
 			s.drop()
 		}
@@ -78,10 +94,13 @@ func (s *session) begin(t *tx) (err error) {
 	}
 }
 
-// drop closes the connection for good, and its statements with it.
+// drop closes the connection for good.
 func (s *session) drop() {
 	if s.conn == nil {
 		return
+	}
+	for _, st := range s.stmts {
+		_ = st.Close() // with one left open SQLite would keep the file open
 	}
 	_ = s.conn.Raw(func(any) error { return driver.ErrBadConn }) // so that it does not go back to the pool
 	_ = s.conn.Close()
@@ -92,12 +111,13 @@ func (s *session) drop() {
 type tx struct {
 	ctx     context.Context
 	session *session
-	wrote   bool          // the operation has written something
-	failed  bool          // a statement has failed: the transaction can't go on
-	events  []lodge.Event // of the transaction; written at its end
+	wrote   bool            // the operation has written something
+	failed  bool            // a statement has failed: the transaction can't go on
+	late    [tables][][]any // rows, written at the end of the transaction
+	events  []emission      // written last of all
 }
 
-// runAll runs the operations and writes their events. The log of events is locked last
+// runAll runs the operations and writes the rows and events that they have put aside. The log of events is locked last
 // and until the end of the transaction, so that its order is the order of commits: a reader
 // who has seen a sequence has seen all below it.
 func (t *tx) runAll(batch []*operation) error {
@@ -107,7 +127,11 @@ func (t *tx) runAll(batch []*operation) error {
 			return &operationError{op.err}
 		}
 	}
-	if err := t.writeEvents(); err != nil {
+	err := t.writeLate()
+	if err == nil {
+		err = t.writeEvents()
+	}
+	if err != nil {
 		return &operationError{err}
 	}
 	return nil
@@ -136,32 +160,79 @@ func (t *tx) writeEvents() error {
 	if _, err := t.get(lastSequence, nil, &last); err != nil {
 		return err
 	}
+	wrote, err := t.number(last, t.events)
+	if err != nil || wrote == int64(len(t.events)) {
+		return err
+	}
+	// Some were there already and took a number: the others are numbered anew, without gaps.
+	if _, err := t.exec(`DELETE FROM outbox WHERE seq > ?`, last); err != nil {
+		return err
+	}
+	var fresh []emission
+	taken := map[lodge.Digest]bool{}
 	for _, e := range t.events {
-		n, err := t.exec(`INSERT INTO outbox (seq, id, type, source, subject, at, data) VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (id) DO NOTHING`,
-			last+1, e.ID[:], e.Type, e.Source, e.Subject, e.Time.UnixMicro(), string(e.Data))
+		known, err := t.get(`SELECT seq FROM outbox WHERE id = ?`, []any{e.ID[:]}, new(int64))
 		if err != nil {
 			return err
 		}
-		last += n
+		if !known && !taken[e.ID] {
+			fresh = append(fresh, e)
+		}
+		taken[e.ID] = true
 	}
-	return nil
+	_, err = t.number(last, fresh)
+	return err
 }
 
-// emit writes an event with the transaction. A fact that was written before is not
+// number writes events behind the sequence last and says how many were not there.
+func (t *tx) number(last int64, events []emission) (int64, error) {
+	var rows [][]any
+	for _, e := range events {
+		last++
+		rows = append(rows, []any{last, e.ID[:], e.Type, e.Source, e.Subject, e.Time.UnixMicro(), string(e.Data), e.envelope, e.envelope})
+	}
+	return t.runMany(`INSERT INTO outbox (seq, id, type, source, subject, at, data, envelope_id, hint_id) VALUES `,
+		`(?, ?, ?, ?, ?, ?, ?, ?, (SELECT hint_id FROM envelope WHERE id = ?))`, ` ON CONFLICT (id) DO NOTHING`, rows)
+}
+
+// emission is an event on its way into the outbox.
+type emission struct {
+	lodge.Event
+	envelope sql.NullInt64 // that it is about, and whose hints it carries
+}
+
+// about names an envelope to emit; noEnvelope is for events about something else.
+func about(envelope int64) sql.NullInt64 { return sql.NullInt64{Int64: envelope, Valid: true} }
+
+var noEnvelope sql.NullInt64
+
+// emit writes events with the transaction. A fact that was written before is not
 // written again.
-func (t *tx) emit(events ...lodge.Event) {
+func (t *tx) emit(envelope sql.NullInt64, events ...lodge.Event) {
 	t.wrote = true
-	t.events = append(t.events, events...)
+	for _, e := range events {
+		t.events = append(t.events, emission{e, envelope})
+	}
 }
 
-// stmt returns query prepared, for the life of the connection. The log shows each once.
-func (t *tx) stmt(query string) (*sql.Stmt, error) {
+// LevelTrace is the level at which every statement is logged with its arguments, and with
+// the transaction that it is part of. It is below slog.LevelDebug.
+const LevelTrace = slog.LevelDebug - 4
+
+// trace logs a statement that is about to run; transaction is nil for a read outside of any.
+func (s *Store) trace(ctx context.Context, transaction any, query string, args []any) {
+	if slog.Default().Enabled(ctx, LevelTrace) {
+		slog.Log(ctx, LevelTrace, "statement", "transaction", transaction, "sql", s.dialect.sql(query), "args", args)
+	}
+}
+
+// stmt returns query prepared, for the life of the connection.
+func (t *tx) stmt(query string, args []any) (*sql.Stmt, error) {
+	t.session.store.trace(t.ctx, t, query, args)
 	if st, ok := t.session.stmts[query]; ok {
 		return st, nil
 	}
-	translated := t.session.store.dialect.sql(query)
-	slog.Debug("statement", "sql", translated)
-	st, err := t.session.conn.PrepareContext(t.ctx, translated)
+	st, err := t.session.conn.PrepareContext(t.ctx, t.session.store.dialect.sql(query))
 	if err == nil {
 		t.session.stmts[query] = st
 	}
@@ -177,7 +248,7 @@ func (t *tx) fault(err error) error {
 
 // exec runs query and says how many rows it changed.
 func (t *tx) exec(query string, args ...any) (int64, error) {
-	st, err := t.stmt(query)
+	st, err := t.stmt(query, args)
 	if err != nil {
 		return 0, t.fault(err)
 	}
@@ -204,7 +275,7 @@ func (t *tx) get(query string, args []any, dest ...any) (found bool, err error) 
 
 // each scans every row through scan.
 func (t *tx) each(query string, args []any, scan func(*sql.Rows) error) error {
-	st, err := t.stmt(query)
+	st, err := t.stmt(query, args)
 	if err != nil {
 		return t.fault(err)
 	}

@@ -103,7 +103,7 @@ func claimsNeverOverlap(w *world) {
 		wg.Go(func() {
 			for {
 				now := time.Now()
-				jobs, err := stores[c%3].Claim(w.Context(), log1.Address, 7, now, now.Add(time.Hour))
+				jobs, err := stores[c%3].Claim(w.Context(), log1.Address, lodge.PickDue, 7, now, now.Add(time.Hour))
 				if err != nil {
 					w.Error(err)
 				}
@@ -136,7 +136,7 @@ func oldestFirst(w *world) {
 	var got []int64
 	for range want {
 		now := time.Now()
-		jobs, err := s.Claim(w.Context(), log1.Address, 1, now, now.Add(time.Hour))
+		jobs, err := s.Claim(w.Context(), log1.Address, lodge.PickDue, 1, now, now.Add(time.Hour))
 		w.ok(err)
 		got = append(got, jobs[0].ID)
 	}
@@ -216,5 +216,52 @@ func lastRequirementReleases(w *world) {
 		if got := w.claim(stores[0], repo1, time.Hour); len(got) != 1 {
 			w.Fatalf("envelope %d: %d deliveries were released, want 1", i, len(got))
 		}
+	}
+}
+
+// doubtfulAlone claims what was sent and is not proven to be there, before what waits longer
+// and was never sent.
+func doubtfulAlone(w *world) {
+	s := w.open()
+	claim := func(n int) (jobs []lodge.Job) {
+		now := time.Now()
+		jobs, err := s.Claim(w.Context(), log1.Address, lodge.PickDoubtful, n, now, now.Add(time.Hour))
+		w.ok(err)
+		return jobs
+	}
+	want := map[int64]lodge.State{}
+	var made []lodge.Delivery
+	for i, state := range []lodge.State{lodge.Queued, lodge.Sending, lodge.Unknown, lodge.Placed, lodge.Verified, lodge.Failed} {
+		w.accept(s, submission(fmt.Sprint(i)), toLog...)
+		d := w.claim(s, log1, time.Hour)[0].Delivery
+		switch state {
+		case lodge.Sending:
+			want[d.ID] = lodge.Unknown // whoever sent it is gone
+		case lodge.Unknown, lodge.Placed:
+			want[d.ID] = state
+		case lodge.Failed:
+			d.Err = lodge.Errorf(lodge.ClassPermanent, "http-400", "no")
+		}
+		if state != lodge.Queued {
+			d = w.advance(s, d, lodge.Sending, time.Hour, lodge.Change{Intent: &lodge.Intent{TreeSize: 7}})
+		}
+		made = append(made, w.advance(s, d, state, time.Hour, lodge.Change{}))
+	}
+	for _, d := range made[:4] { // the end of their leases has come
+		w.advance(s, d, d.State, 0, lodge.Change{})
+	}
+	got := map[int64]lodge.State{}
+	for _, n := range []int{1, 10} {
+		jobs := claim(n)
+		if n == 1 && len(jobs) != 1 {
+			w.Errorf("claimed %d, want 1", len(jobs))
+		}
+		for _, job := range jobs {
+			got[job.ID] = job.State
+		}
+	}
+	w.equal("claimed", got, want)
+	if rest := w.claim(s, log1, time.Hour); len(rest) != 1 || rest[0].State != lodge.Queued {
+		w.Errorf("left: %+v", rest)
 	}
 }

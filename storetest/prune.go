@@ -79,3 +79,25 @@ func prunedPayloadComesBack(w *world) {
 	w.ok(err)
 	w.equal("payload for another target", string(sub.Raw), "raw 0")
 }
+
+// pruneSparesReaders keeps events, and the payloads that they are about, until those have come to
+// them who are to have read them.
+func pruneSparesReaders(w *world) {
+	s, _, _, later := w.aged(3)
+	r := store.Retention{Payloads: day, Events: day, Readers: []string{"fast", "slow"}}
+	last, err := s.LastSequence(w.Context())
+	w.ok(err)
+	w.ok(s.Progress(w.Context(), lodge.Progress{Name: "fast", To: last}))
+	p, err := s.Prune(w.Context(), r, later)
+	w.ok(err)
+	w.equal("before one of them began", p, store.Pruned{})
+	// The events: three EntryQueued, then EntryLogged and InclusionVerified of each of the three.
+	w.ok(s.Progress(w.Context(), lodge.Progress{Name: "slow", To: 5}))
+	p, err = s.Prune(w.Context(), r, later)
+	w.ok(err)
+	w.equal("half-way", p, store.Pruned{Payloads: 1, Events: 5})
+	w.ok(s.Progress(w.Context(), lodge.Progress{Name: "slow", From: 5, To: last}))
+	p, err = s.Prune(w.Context(), r, later)
+	w.ok(err)
+	w.equal("in the end", p, store.Pruned{Payloads: 2, Events: 4})
+}

@@ -12,7 +12,7 @@ import (
 func (w *world) fail(s *store.Store, target lodge.Target) lodge.Delivery {
 	w.Helper()
 	now := time.Now()
-	jobs, err := s.Claim(w.Context(), target.Address, 1, now, now.Add(time.Minute))
+	jobs, err := s.Claim(w.Context(), target.Address, lodge.PickDue, 1, now, now.Add(time.Minute))
 	w.ok(err)
 	if len(jobs) != 1 {
 		w.Fatalf("claimed %d deliveries, want one", len(jobs))
@@ -73,7 +73,7 @@ func failedBytesAreReplaced(w *world) {
 	w.equal("after a failure", raw(), "with a timestamp")
 
 	now := time.Now()
-	jobs, err := s.Claim(w.Context(), log1.Address, 1, now, now.Add(time.Minute))
+	jobs, err := s.Claim(w.Context(), log1.Address, lodge.PickDue, 1, now, now.Add(time.Minute))
 	w.ok(err)
 	d := jobs[0].Delivery
 	d.State, d.Due = lodge.Sending, now.Add(time.Hour)
@@ -90,13 +90,13 @@ func requeueFences(w *world) {
 	s := w.open()
 	w.accept(s, submission("a"), lodge.Order{Target: log1})
 	now := time.Now()
-	jobs, err := s.Claim(w.Context(), log1.Address, 1, now, now.Add(time.Minute))
+	jobs, err := s.Claim(w.Context(), log1.Address, lodge.PickDue, 1, now, now.Add(time.Minute))
 	w.ok(err)
 	waits := jobs[0].Delivery
 	waits.Err, waits.Due = lodge.Errorf(lodge.ClassRetry, "unreachable", "refused"), now.Add(time.Hour)
 	w.ok(s.Advance(w.Context(), lodge.Change{Delivery: waits, From: lodge.Queued}, now))
 	w.accept(s, submission("a"), lodge.Order{Target: log1})
-	taken, err := s.Claim(w.Context(), log1.Address, 1, now, now.Add(time.Minute))
+	taken, err := s.Claim(w.Context(), log1.Address, lodge.PickDue, 1, now, now.Add(time.Minute))
 	w.ok(err)
 	if len(taken) != 1 || taken[0].Err == nil {
 		w.Fatalf("a resubmission did not make it due, or lost its reason: %+v", taken)

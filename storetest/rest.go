@@ -40,6 +40,30 @@ func hold(w *world) {
 	w.equal("targets", targets[0], lodge.TargetStatus{Target: log1, Waiting: 1})
 }
 
+// graverHold: what only an operator can judge takes the place of what mends by itself, and no
+// success of a probe lifts it.
+func graverHold(w *world) {
+	s := w.open()
+	held := func() string {
+		code, _, err := s.Held(w.Context(), log1.Address)
+		w.ok(err)
+		return code
+	}
+	w.ok(s.Hold(w.Context(), log1, "unauthorized", "HTTP 401", time.Now()))
+	w.ok(s.ResumeMended(w.Context(), log1, time.Now()))
+	w.equal("mended", held(), "")
+	w.ok(s.Hold(w.Context(), log1, "unauthorized", "HTTP 401", time.Now()))
+	w.ok(s.Hold(w.Context(), log1, "log-lies", "it has another leaf there", time.Now()))
+	w.equal("while it is held for less", held(), "log-lies")
+	w.ok(s.Hold(w.Context(), log1, "unauthorized", "HTTP 401", time.Now()))
+	w.ok(s.ResumeMended(w.Context(), log1, time.Now()))
+	w.equal("after a probe", held(), "log-lies")
+	w.ok(s.Resume(w.Context(), log1, time.Now()))
+	w.equal("resumed by an operator", held(), "")
+	held1, resumed := "TargetHeld", "TargetResumed"
+	w.equal("events", w.events(s), []string{held1, resumed, held1, resumed, held1, resumed})
+}
+
 func register(w *world) {
 	s := w.open()
 	renamed, moved := repo1, log1
@@ -106,6 +130,20 @@ func leafIndex(w *world) {
 		}
 	}
 	w.equal("workers that added the same leaves", added, 1)
+
+	for _, at := range []int64{13, 17} {
+		if err := s.SkipLeaves(ctx, "log", at, 100); !errors.Is(err, lodge.ErrStale) {
+			w.Errorf("leaves from %d on were skipped: %v", at, err)
+		}
+	}
+	w.ok(s.SkipLeaves(ctx, "log", 16, 100))
+	w.ok(s.AddLeaves(ctx, "log", 100, hashes[:1]))
+	from, size, err = s.LeafRange(ctx, "log")
+	w.ok(err)
+	w.equal("range behind the gap", []int64{from, size}, []int64{100, 101})
+	got, err = s.FindLeaf(ctx, "log", lodge.Digest{1})
+	w.ok(err)
+	w.equal("indexes on both sides of it", got, []int64{10, 12, 13, 15, 100})
 }
 
 func outbox(w *world) {
@@ -122,6 +160,22 @@ func outbox(w *world) {
 	w.ok(err)
 	w.equal("last sequence", last, rest[2].Sequence)
 	w.equal("source and subject", []string{page[0].Source, page[0].Subject}, []string{log1.Address, submission("0").Key.String()})
+
+	// A fact that is there already takes no number: sequences have no gaps.
+	jobs := w.claim(s, log1, time.Minute)
+	known, _ := w.verify(s, jobs[0].Delivery, 7)
+	again := lodge.LogEvent(lodge.InclusionVerified, known, time.Now())
+	failed := jobs[1].Delivery
+	failed.Err = lodge.Errorf(lodge.ClassPermanent, "http-400", "no")
+	w.advance(s, failed, lodge.Failed, 0, lodge.Change{Events: []lodge.Event{again, lodge.FailedEvent(lodge.EntryFailed, failed, time.Now()), again}})
+	w.verify(s, jobs[2].Delivery, 8)
+	all, err := s.Events(w.Context(), 0, 100)
+	w.ok(err)
+	var sequences []int64
+	for _, e := range all {
+		sequences = append(sequences, e.Sequence)
+	}
+	w.equal("sequences", sequences, []int64{1, 2, 3, 4, 5, 6, 7, 8, 9, 10})
 }
 
 // outboxRace reads with a cursor while several replicas write: the reader sees every

@@ -30,15 +30,19 @@ func Run(t *testing.T, database Database) {
 		"AcceptOnce": acceptOnce, "AcceptUnknownTarget": acceptUnknownTarget, "ScopesAddUp": scopesAddUp,
 		"AcceptRace": acceptRace, "Cancelled": cancelled, "OneFailureIsItsOwn": oneFailureIsItsOwn,
 		"LifeCycle": lifeCycle, "Fencing": fencing, "InterruptedSendIsUnknown": interruptedSendIsUnknown,
-		"ClaimsNeverOverlap": claimsNeverOverlap, "OldestFirst": oldestFirst, "NextDue": nextDue,
+		"ClaimsNeverOverlap": claimsNeverOverlap, "OldestFirst": oldestFirst, "DoubtfulAlone": doubtfulAlone, "NextDue": nextDue,
 		"FailureReachesDependents": failureReachesDependents, "LastRequirementReleases": lastRequirementReleases,
 		"RequeueTakesRequirementsAlong": requeueTakesRequirementsAlong, "RequeueFences": requeueFences,
 		"FailedBytesAreReplaced": failedBytesAreReplaced,
-		"Deliveries":             deliveries, "Hold": hold, "Register": register, "RegisterRace": registerRace,
+		"Deliveries":             deliveries, "Hold": hold, "GraverHold": graverHold, "Register": register, "RegisterRace": registerRace,
 		"LeafIndex": leafIndex, "Outbox": outbox, "OutboxRace": outboxRace,
 		"Lease": lease, "LeaseRace": leaseRace, "Under": under,
-		"PruneNothing": pruneNothing, "Prune": prune, "PrunedPayloadComesBack": prunedPayloadComesBack,
-		"MigrationRace": migrationRace,
+		"PruneNothing": pruneNothing, "Prune": prune, "PrunedPayloadComesBack": prunedPayloadComesBack, "PruneSparesReaders": pruneSparesReaders,
+		"Heads": heads, "HeadsAnew": headsAnew, "Alarms": alarms, "Diverged": diverged, "Progress": progress, "OwnLeaves": ownLeaves, "PendingEntries": pendingEntries,
+		"MigrationRace": migrationRace, "EventsCarryHints": eventsCarryHints, "GivenScopesNarrow": givenScopesNarrow, "PlainResubmissionWidens": plainResubmissionWidens,
+		"EventsAreFound": eventsAreFound, "Rehint": rehint,
+		"Timestamps": timestamps, "Cursor": cursor, "CursorRace": cursorRace, "Undelivered": undelivered, "DisabledCursor": disabledCursor,
+		"Policies": policies, "PolicyRace": policyRace, "React": react, "ManyClaims": manyClaims, "Standing": standing, "Scoped": scoped,
 	} {
 		t.Run(name, func(t *testing.T) { test(&world{T: t, address: database(t)}) })
 	}
@@ -156,7 +160,7 @@ func (w *world) accept(s *store.Store, sub lodge.Submission, orders ...lodge.Ord
 func (w *world) claim(s *store.Store, target lodge.Target, lease time.Duration) []lodge.Job {
 	w.Helper()
 	now := time.Now()
-	jobs, err := s.Claim(w.Context(), target.Address, 1000, now, now.Add(lease))
+	jobs, err := s.Claim(w.Context(), target.Address, lodge.PickDue, 1000, now, now.Add(lease))
 	w.ok(err)
 	for i := range jobs {
 		w.ok(s.Load(w.Context(), &jobs[i]))

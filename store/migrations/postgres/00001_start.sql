@@ -38,11 +38,11 @@ CREATE TABLE delivery (
 	due_at      BIGINT,              -- NULL: over, or it waits for a required delivery
 	accepted_at BIGINT NOT NULL,
 	since       BIGINT NOT NULL,
-	receipt     TEXT,                -- JSON
 	error       TEXT,                -- JSON: why the last attempt did not succeed
 	UNIQUE (envelope_id, target_id, subject)
 );
 CREATE INDEX delivery_due ON delivery (target_id, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX delivery_doubtful ON delivery (target_id, due_at) WHERE state IN ('sending', 'unknown', 'placed');
 
 CREATE TABLE requirement (
 	delivery_id BIGINT NOT NULL REFERENCES delivery (id),
@@ -51,12 +51,18 @@ CREATE TABLE requirement (
 );
 CREATE INDEX requirement_delivery ON requirement (delivery_id);
 
--- What was written ahead of the send, and what came of it; large, so apart as well.
-CREATE TABLE parcel (
+-- What was written ahead of the send; dropped once verified.
+CREATE TABLE intent (
 	delivery_id BIGINT PRIMARY KEY REFERENCES delivery (id),
-	intent      TEXT,  -- JSON: the intent; dropped once verified
-	entry       TEXT,  -- JSON: the log entry in full
-	bundle      BYTEA  -- the bundle that was found, where it carries another signature
+	intent      TEXT NOT NULL -- JSON
+);
+
+-- What came of a delivery: large, so apart from the hot row, and kept once.
+CREATE TABLE receipt (
+	delivery_id BIGINT PRIMARY KEY REFERENCES delivery (id),
+	receipt     TEXT,  -- JSON
+	entry       TEXT,  -- JSON: the rest of the log entry
+	bundle      BYTEA -- the bundle that was found, where it carries another signature
 );
 
 CREATE TABLE history (
@@ -104,4 +110,4 @@ CREATE TABLE lease (
 );
 
 -- +goose Down
-DROP TABLE lease, leaf, leaf_range, outbox, history, parcel, requirement, delivery, envelope, target;
+DROP TABLE lease, leaf, leaf_range, outbox, history, receipt, intent, requirement, delivery, envelope, target;

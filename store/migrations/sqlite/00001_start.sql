@@ -37,11 +37,11 @@ CREATE TABLE delivery (
 	due_at      INTEGER,             -- NULL: over, or it waits for a required delivery
 	accepted_at INTEGER NOT NULL,
 	since       INTEGER NOT NULL,    -- when it was queued, or what it requires was verified
-	receipt     TEXT,                -- JSON
 	error       TEXT,                -- JSON: why the last attempt did not succeed
 	UNIQUE (envelope_id, target_id, subject)
 );
 CREATE INDEX delivery_due ON delivery (target_id, due_at) WHERE due_at IS NOT NULL;
+CREATE INDEX delivery_doubtful ON delivery (target_id, due_at) WHERE state IN ('sending', 'unknown', 'placed');
 
 CREATE TABLE requirement (
 	delivery_id INTEGER NOT NULL REFERENCES delivery (id),
@@ -50,11 +50,17 @@ CREATE TABLE requirement (
 );
 CREATE INDEX requirement_delivery ON requirement (delivery_id);
 
--- What was written ahead of the send, and what came of it; large, so apart as well.
-CREATE TABLE parcel (
+-- What was written ahead of the send; dropped once verified.
+CREATE TABLE intent (
 	delivery_id INTEGER PRIMARY KEY REFERENCES delivery (id),
-	intent      TEXT,  -- JSON: the intent; dropped once verified
-	entry       TEXT,  -- JSON: the log entry in full
+	intent      TEXT NOT NULL -- JSON
+);
+
+-- What came of a delivery: large, so apart from the hot row, and kept once.
+CREATE TABLE receipt (
+	delivery_id INTEGER PRIMARY KEY REFERENCES delivery (id),
+	receipt     TEXT,  -- JSON
+	entry       TEXT,  -- JSON: the rest of the log entry
 	bundle      BLOB   -- the bundle that was found, where it carries another signature
 );
 
@@ -108,7 +114,8 @@ DROP TABLE leaf;
 DROP TABLE leaf_range;
 DROP TABLE outbox;
 DROP TABLE history;
-DROP TABLE parcel;
+DROP TABLE receipt;
+DROP TABLE intent;
 DROP TABLE requirement;
 DROP TABLE delivery;
 DROP TABLE envelope;

@@ -1,0 +1,33 @@
+-- +goose Up
+-- What events carry of the hints: once for all envelopes of one payload, and once more
+-- where a submitter gave scopes. Rows never change, so an event stays as it was.
+CREATE TABLE hint (
+	id       BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+	digest   BYTEA NOT NULL UNIQUE, -- of the document
+	document TEXT NOT NULL          -- JSON
+);
+ALTER TABLE envelope
+	ADD COLUMN hint_id BIGINT REFERENCES hint (id),   -- NULL: nothing was taken out
+	ADD COLUMN extractor TEXT NOT NULL DEFAULT '',    -- version of what took the hints out
+	ADD COLUMN narrowed BOOLEAN NOT NULL DEFAULT FALSE; -- the first submitter gave scopes: the derived ones are not in effect
+
+-- All scopes of an envelope, derived and given: what is there about a CVE, and what would
+-- a policy have matched.
+CREATE TABLE scope (
+	scope       TEXT COLLATE "C" NOT NULL,
+	envelope_id BIGINT NOT NULL REFERENCES envelope (id),
+	effective   BOOLEAN NOT NULL,
+	PRIMARY KEY (scope, envelope_id)
+);
+
+ALTER TABLE outbox
+	ADD COLUMN envelope_id BIGINT, -- NULL: it is about no envelope
+	ADD COLUMN hint_id BIGINT;     -- of the envelope when it happened
+CREATE INDEX outbox_envelope ON outbox (envelope_id) WHERE envelope_id IS NOT NULL;
+
+-- +goose Down
+DROP INDEX outbox_envelope;
+ALTER TABLE outbox DROP COLUMN hint_id, DROP COLUMN envelope_id;
+DROP TABLE scope;
+ALTER TABLE envelope DROP COLUMN narrowed, DROP COLUMN extractor, DROP COLUMN hint_id;
+DROP TABLE hint;

@@ -1,0 +1,34 @@
+-- +goose Up
+-- What events carry of the hints: once for all envelopes of one payload, and once more
+-- where a submitter gave scopes. Rows never change, so an event stays as it was.
+CREATE TABLE hint (
+	id       INTEGER PRIMARY KEY,
+	digest   BLOB NOT NULL UNIQUE, -- of the document
+	document TEXT NOT NULL         -- JSON
+);
+ALTER TABLE envelope ADD COLUMN hint_id INTEGER REFERENCES hint (id); -- NULL: nothing was taken out
+ALTER TABLE envelope ADD COLUMN extractor TEXT NOT NULL DEFAULT '';   -- version of what took the hints out
+ALTER TABLE envelope ADD COLUMN narrowed INTEGER NOT NULL DEFAULT 0;  -- the first submitter gave scopes: the derived ones are not in effect
+
+-- All scopes of an envelope, derived and given: what is there about a CVE, and what would
+-- a policy have matched.
+CREATE TABLE scope (
+	scope       TEXT NOT NULL,
+	envelope_id INTEGER NOT NULL REFERENCES envelope (id),
+	effective   INTEGER NOT NULL,
+	PRIMARY KEY (scope, envelope_id)
+) WITHOUT ROWID;
+
+ALTER TABLE outbox ADD COLUMN envelope_id INTEGER; -- NULL: it is about no envelope
+ALTER TABLE outbox ADD COLUMN hint_id INTEGER;     -- of the envelope when it happened
+CREATE INDEX outbox_envelope ON outbox (envelope_id) WHERE envelope_id IS NOT NULL;
+
+-- +goose Down
+DROP INDEX outbox_envelope;
+ALTER TABLE outbox DROP COLUMN hint_id;
+ALTER TABLE outbox DROP COLUMN envelope_id;
+DROP TABLE scope;
+ALTER TABLE envelope DROP COLUMN narrowed;
+ALTER TABLE envelope DROP COLUMN extractor;
+ALTER TABLE envelope DROP COLUMN hint_id;
+DROP TABLE hint;
