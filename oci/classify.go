@@ -1,15 +1,11 @@
 package oci
 
 import (
-	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
-	"strings"
-	"syscall"
 
 	"oras.land/oras-go/v2/errdef"
 	"oras.land/oras-go/v2/registry/remote/auth"
@@ -61,7 +57,7 @@ func (r *Repository) classify(p phase, err error) error {
 		return lodge.Errorf(lodge.ClassRetry, "missing", "%s: %w", r, err)
 	}
 	class, code := p.doubt(), "network"
-	if neverSent(err) {
+	if lodge.NeverSent(err) {
 		class, code = lodge.ClassRetry, "unreachable"
 	}
 	return lodge.Errorf(class, code, "%s: %w", r, err)
@@ -123,20 +119,7 @@ func answerWords(a *errcode.ErrorResponse) string {
 	if len(a.Errors) == 0 {
 		return http.StatusText(a.StatusCode)
 	}
-	return oneLine(a.Errors.Error())
-}
-
-// neverSent tells errors that come before the first byte of a request.
-func neverSent(err error) bool {
-	var (
-		dns  *net.DNSError
-		op   *net.OpError
-		cert *tls.CertificateVerificationError
-		rec  tls.RecordHeaderError
-		tlsA tls.AlertError
-	)
-	return errors.As(err, &dns) || errors.As(err, &cert) || errors.As(err, &rec) || errors.As(err, &tlsA) ||
-		errors.Is(err, syscall.ECONNREFUSED) || errors.Is(err, http.ErrSchemeMismatch) || errors.As(err, &op) && op.Op == "dial"
+	return lodge.OneLine(a.Errors.Error())
 }
 
 // isMissing tells "it is not there" from everything that went wrong.
@@ -174,15 +157,7 @@ func words(body []byte) string {
 		Errors errcode.Errors `json:"errors"`
 	}
 	if json.Unmarshal(body, &known) == nil && len(known.Errors) > 0 {
-		return oneLine(known.Errors.Error())
+		return lodge.OneLine(known.Errors.Error())
 	}
-	return oneLine(string(body))
-}
-
-func oneLine(s string) string {
-	s = strings.Join(strings.Fields(s), " ")
-	if len(s) > 300 {
-		s = strings.ToValidUTF8(s[:300], "") + "…"
-	}
-	return s
+	return lodge.OneLine(string(body))
 }

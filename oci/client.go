@@ -12,13 +12,12 @@ import (
 
 	"oras.land/oras-go/v2/registry/remote/auth"
 	"oras.land/oras-go/v2/registry/remote/credentials"
+
+	"github.com/lodgehq/lodge"
 )
 
 // maxAnswer bounds what is read of an error's body.
 const maxAnswer = 8 << 10
-
-// maxRetryAfter bounds how long a registry may put a target off.
-const maxRetryAfter = time.Hour
 
 // newClient returns a client that asks for credentials when the registry does, and that
 // repeats nothing.
@@ -101,18 +100,7 @@ func (t busyTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	body, _ := io.ReadAll(io.LimitReader(resp.Body, maxAnswer)) // half the words are better than none
 	return nil, &busyError{
 		status:     resp.StatusCode,
-		retryAfter: retryAfter(resp.Header.Get("Retry-After"), time.Now()),
+		retryAfter: lodge.RetryAfter(resp.Header.Get("Retry-After"), time.Now()),
 		words:      words(body),
 	}
-}
-
-// retryAfter reads the header of that name: seconds or a date (RFC 9110 section 10.2.3).
-func retryAfter(header string, now time.Time) time.Duration {
-	var d time.Duration
-	if seconds, err := strconv.ParseInt(header, 10, 32); err == nil {
-		d = time.Duration(seconds) * time.Second
-	} else if date, err := http.ParseTime(header); err == nil {
-		d = date.Sub(now)
-	}
-	return min(max(d, 0), maxRetryAfter)
 }

@@ -96,7 +96,7 @@ func (x *index) add(ctx context.Context, desc ocispec.Descriptor) error {
 
 // write adds the batch to the index as it is now, and what others wrote at the same moment.
 func (x *index) write(ctx context.Context, batch []ocispec.Descriptor) error {
-	release, err := x.repo.lock(ctx, x.repo.Address()+"@"+x.subject.String())
+	ctx, release, err := x.repo.lease(ctx, x.repo.Address()+"@"+x.subject.String())
 	if err != nil {
 		return lodge.Errorf(lodge.ClassRetry, "index-busy", "another process writes the referrers index of %s: %w", x.subject, err)
 	}

@@ -32,6 +32,7 @@ import (
 	"oras.land/oras-go/v2/registry/remote"
 
 	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/lease"
 )
 
 // Options adjust a Repository. The zero value is right outside of tests.
@@ -39,10 +40,9 @@ type Options struct {
 	Transport http.RoundTripper // nil: one with time limits on dialling, TLS and response headers
 	Settle    time.Duration     // how long other writers of a referrers index get before it is read again; 0: 500 ms
 
-	// Lock keeps other processes out while a referrers index is written, which no registry
-	// does; the name is the index's. Without it only this Repository's own writers take turns.
-	// A lock that is lost early costs another round of writing, not an attestation.
-	Lock func(ctx context.Context, name string) (release func(), err error)
+	// Leases keep other processes out while a referrers index is written; without any, only
+	// this Repository's own writers take turns.
+	Leases lease.Store
 }
 
 // Repository is one repository of a registry. It is safe for concurrent use. Its errors are
@@ -50,7 +50,7 @@ type Options struct {
 type Repository struct {
 	remote *remote.Repository
 	settle time.Duration
-	lock   func(ctx context.Context, name string) (release func(), err error)
+	leases lease.Store  // nil: there are no other processes
 	api    atomic.Int32 // whether the registry lists referrers itself: apiUnknown, apiThere, apiAbsent
 
 	mu       sync.Mutex
@@ -89,21 +89,17 @@ func New(repository string, o Options) (*Repository, error) {
 		Reference:            ref,
 		PlainHTTP:            isLoopback(ref.Host()),
 		SkipReferrersGC:      true, // deleting old indexes breaks other writers
-		ReferrerListMaxPages: 200,
+		ReferrerListMaxPages: maxReferrerPages,
 	}
 	// Whatever the registry can do, this package keeps the referrers index itself, for oras
 	// neither reads it again nor knows when it is full.
 	if err := r.SetReferrersCapability(true); err != nil {
 		return nil, err
 	}
-	lock := o.Lock
-	if lock == nil {
-		lock = func(context.Context, string) (func(), error) { return func() {}, nil }
-	}
 	return &Repository{
 		remote:   r,
 		settle:   settle,
-		lock:     lock,
+		leases:   o.Leases,
 		subjects: make(map[lodge.Digest]ocispec.Descriptor),
 		indexes:  make(map[lodge.Digest]*index),
 	}, nil
@@ -116,6 +112,16 @@ func (r *Repository) String() string {
 
 // Address returns the target address, "oci://registry.example/team/app".
 func (r *Repository) Address() string { return "oci://" + r.String() }
+
+// Limit says how many attestations are attached at a time. Where the registry lists no
+// referrers, most of that time is spent waiting for others to write the index, and costs
+// nobody anything.
+func (r *Repository) Limit() int {
+	if r.api.Load() == apiAbsent {
+		return 64
+	}
+	return 16
+}
 
 // Subjects returns those of the digests that are manifests in the repository, in the order
 // given. A repository that is not there has none.
@@ -208,10 +214,24 @@ func (r *Repository) referrers(ctx context.Context, subject lodge.Digest) ([]oci
 	return page.list, nil
 }
 
+// Limits on a list of referrers, which anybody may add to.
+const (
+	maxReferrerPages = 200
+	maxReferrerBytes = 32 << 20 // of what is kept of them; a page has 4 MiB at most
+)
+
 func (r *Repository) referrersByAPI(ctx context.Context, subject lodge.Digest) ([]ocispec.Descriptor, error) {
 	var list []ocispec.Descriptor
+	size := 0
 	err := r.remote.Referrers(ctx, ocispec.Descriptor{Digest: ociDigest(subject)}, "",
 		func(page []ocispec.Descriptor) error {
+			for _, d := range page {
+				size += weight(d)
+			}
+			if size > maxReferrerBytes {
+				return lodge.Errorf(lodge.ClassPermanent, "referrers-full",
+					"the list of what is attached to %s in %s is longer than %d MiB: delete some: %w", subject, r, maxReferrerBytes>>20, lodge.ErrLimit)
+			}
 			list = append(list, page...)
 			return nil
 		})
@@ -219,6 +239,18 @@ func (r *Repository) referrersByAPI(ctx context.Context, subject lodge.Digest) (
 		r.api.Store(apiThere)
 	}
 	return list, err
+}
+
+// weight is about how many bytes a descriptor takes.
+func weight(d ocispec.Descriptor) int {
+	n := 256 + len(d.MediaType) + len(d.Digest) + len(d.ArtifactType) + len(d.Data)
+	for name, value := range d.Annotations {
+		n += len(name) + len(value)
+	}
+	for _, url := range d.URLs {
+		n += len(url)
+	}
+	return n
 }
 
 func ociDigest(d lodge.Digest) digest.Digest { return digest.Digest(d.String()) }

@@ -54,23 +54,36 @@ func (r *Repository) Send(ctx context.Context, key lodge.Key, signer lodge.Signe
 	return r.receipt(subject, a.digest()), nil
 }
 
-// Adopt makes sure that an artifact that is in the repository is listed for its subject: a
-// candidate whose writer stopped half-way, or lost the race for the index.
-func (r *Repository) Adopt(ctx context.Context, subject, manifest lodge.Digest) (lodge.OCIReceipt, error) {
-	raw, err := r.fetch(ctx, r.remote.Manifests(), manifest, maxManifest)
+// Adopt makes sure that an artifact that is in the repository is listed for its subject and
+// that the key tag leads to it: a candidate whose writer stopped half-way, or lost the race
+// for the index. Who may not write tags adopts all the same.
+func (r *Repository) Adopt(ctx context.Context, key lodge.Key, signer lodge.Signer, subject, manifest lodge.Digest) (lodge.OCIReceipt, error) {
+	a, err := r.attached(ctx, subject, manifest)
 	if err != nil {
 		return lodge.OCIReceipt{}, err
 	}
-	var m ocispec.Manifest
-	if raw == nil || json.Unmarshal(raw, &m) != nil || m.Subject == nil || m.Subject.Digest != ociDigest(subject) {
-		return lodge.OCIReceipt{}, lodge.Errorf(lodge.ClassPermanent, "not-attached", "%s@%s is not there, or not attached to %s", r, manifest, subject)
+	if err := r.tag(ctx, a, KeyTag(key, signer, subject)); err != nil && lodge.Classify(err).Class != lodge.ClassHeld {
+		return lodge.OCIReceipt{}, err
 	}
-	desc := content.NewDescriptorFromBytes(ocispec.MediaTypeImageManifest, raw)
-	desc.ArtifactType, desc.Annotations = m.ArtifactType, m.Annotations
-	if err := r.list(ctx, subject, desc, true); err != nil {
+	if err := r.list(ctx, subject, a.desc, true); err != nil {
 		return lodge.OCIReceipt{}, err
 	}
 	return r.receipt(subject, manifest), nil
+}
+
+// attached returns an artifact, as far as its manifest says, that is attached to the subject.
+func (r *Repository) attached(ctx context.Context, subject, manifest lodge.Digest) (artifact, error) {
+	raw, err := r.fetch(ctx, r.remote.Manifests(), manifest, maxManifest)
+	if err != nil {
+		return artifact{}, err
+	}
+	var m ocispec.Manifest
+	if raw == nil || json.Unmarshal(raw, &m) != nil || m.Subject == nil || m.Subject.Digest != ociDigest(subject) {
+		return artifact{}, lodge.Errorf(lodge.ClassPermanent, "not-attached", "%s@%s is not there, or not attached to %s", r, manifest, subject)
+	}
+	desc := content.NewDescriptorFromBytes(ocispec.MediaTypeImageManifest, raw)
+	desc.ArtifactType, desc.Annotations = m.ArtifactType, m.Annotations
+	return artifact{manifest: raw, desc: desc}, nil
 }
 
 // Relist lists those of the manifests again that are attached to the subject and are not
@@ -92,7 +105,7 @@ func (r *Repository) Relist(ctx context.Context, subject lodge.Digest, manifests
 	for i, m := range manifests {
 		if !listed[m.String()] {
 			g.Go(func() error {
-				_, failures[i] = r.Adopt(ctx, subject, m)
+				failures[i] = r.relist(ctx, subject, m)
 				return nil // the others may be mended all the same
 			})
 		}
@@ -104,6 +117,14 @@ func (r *Repository) Relist(ctx context.Context, subject lodge.Digest, manifests
 		}
 	}
 	return lost, errors.Join(failures...)
+}
+
+func (r *Repository) relist(ctx context.Context, subject, manifest lodge.Digest) error {
+	a, err := r.attached(ctx, subject, manifest)
+	if err != nil {
+		return err
+	}
+	return r.list(ctx, subject, a.desc, true)
 }
 
 // relisters is how many artifacts are listed again at a time: they share the writes of the
