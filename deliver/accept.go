@@ -23,7 +23,12 @@ type receipt struct {
 	until time.Time
 }
 
-func (e *Engine) remember(d lodge.Delivery) {
+// remember keeps the receipt of a submission's delivery, unless scopes were given: the next
+// submission may bring others, or ask for those that these keep out.
+func (e *Engine) remember(d lodge.Delivery, sub lodge.Submission) {
+	if len(sub.Scopes) > 0 {
+		return
+	}
 	e.receipts.Add(keyOf(d), receipt{d, time.Now().Add(e.config.Cache.TTL)})
 }
 
@@ -44,12 +49,18 @@ func (e *Engine) Accept(ctx context.Context, sub lodge.Submission, orders []lodg
 	}
 	for _, a := range accepted {
 		if a.State == lodge.Verified {
-			e.remember(a.Delivery)
+			e.remember(a.Delivery, sub)
 		} else if l := e.lanes[a.Target.Address]; l != nil {
 			l.nudge()
 		}
 	}
 	return accepted, nil
+}
+
+// Knows tells whether Accept would answer from the receipt cache: without the store, and
+// with nothing new.
+func (e *Engine) Knows(sub lodge.Submission, orders []lodge.Order) bool {
+	return e.cached(sub, orders) != nil
 }
 
 func (e *Engine) cached(sub lodge.Submission, orders []lodge.Order) []lodge.Accepted {

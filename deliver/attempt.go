@@ -48,7 +48,7 @@ func (a *attempt) advance(change lodge.Change) error {
 	}
 	a.job.Delivery = change.Delivery
 	if change.State == lodge.Verified {
-		a.engine.remember(change.Delivery)
+		a.engine.remember(change.Delivery, a.job.Submission)
 		a.engine.nudgeAll()
 	}
 	a.engine.watch.notify(anything)

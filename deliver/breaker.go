@@ -25,13 +25,15 @@ func (l *lane) limit() int {
 	if l.Concurrency > 0 {
 		return l.Concurrency
 	}
-	if limiter, ok := l.Log.(Limiter); ok {
-		return limiter.Limit()
+	for _, client := range []any{l.Log, l.Repository} {
+		if limiter, ok := client.(Limiter); ok {
+			return limiter.Limit()
+		}
 	}
 	if l.Log != nil {
 		return 1024
 	}
-	return 8
+	return 16
 }
 
 // room says how many deliveries may be claimed now, and how long to wait at most before
@@ -51,6 +53,16 @@ func (l *lane) room(now time.Time) (n int, wait time.Duration) {
 		}
 	}
 	return l.limit() - l.busy, pollEvery
+}
+
+// asks tells whether the next attempt is rather to ask for what may have arrived than to
+// send what was never sent: a target whose answers get lost may have applied much, and the
+// first that is found closes the breaker. Every other time it is not so, for what can never
+// be found must not keep the rest waiting.
+func (l *lane) asks() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.failures%2 == 1
 }
 
 // tryHeld takes one delivery of a held target now and then, more seldom each time: what
@@ -79,9 +91,7 @@ func (l *lane) tryHeld(ctx context.Context, now time.Time) ([]lodge.Job, error) 
 	if err != nil || code == "" || !lodge.Mendable(code) {
 		return nil, err
 	}
-	jobs, err := l.engine.config.Store.Probe(ctx, l.Address, now, now.Add(l.engine.config.Lease))
-	l.began(len(jobs), now)
-	return jobs, err
+	return l.lease(ctx, lodge.PickHeld, 1, now)
 }
 
 // answered closes the breaker again: the target has what it was to have. That it can be

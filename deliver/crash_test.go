@@ -41,11 +41,11 @@ func (m mortal) Advance(ctx context.Context, change lodge.Change, now time.Time)
 	return err
 }
 
-func (m mortal) Claim(ctx context.Context, address string, n int, now, lease time.Time) ([]lodge.Job, error) {
+func (m mortal) Claim(ctx context.Context, address string, pick lodge.Pick, n int, now, lease time.Time) ([]lodge.Job, error) {
 	if m.dead.Load() {
 		return nil, errDead
 	}
-	return m.Store.Claim(ctx, address, n, now, lease)
+	return m.Store.Claim(ctx, address, pick, n, now, lease)
 }
 
 // TestCrash kills lodge at every transition of a delivery to log and registry, right
@@ -149,6 +149,25 @@ func TestReceiptCache(t *testing.T) {
 		pass(11 * time.Minute)
 		if i.accept(w.statement(1), true); calls.Load() != 1 {
 			t.Error("a receipt outlived its TTL in the cache")
+		}
+	})
+}
+
+// TestReceiptCacheLeavesScopes: one that was lodged with scopes is not cached, so that the next
+// submission can bring others, or ask for the derived ones.
+func TestReceiptCacheLeavesScopes(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		var calls atomic.Int64
+		i, stop := w.open(w.newPath(), func(s deliver.Store) deliver.Store { return counting{s, &calls} })
+		defer stop()
+		i.scopes = []string{"component:openssl"}
+		w.verified(i.push(w.statement(1), false)...)
+		i.scopes = nil
+		calls.Store(0)
+		for n := range 2 {
+			if i.accept(w.statement(1), false); calls.Load() != 1 {
+				t.Errorf("submission %d without scopes: %d calls to the store in all, want 1", n, calls.Load())
+			}
 		}
 	})
 }

@@ -30,9 +30,7 @@ import (
 // Queue is where an engine takes its work from. Each method is durable when it returns.
 type Queue interface {
 	// Claim leases up to n due deliveries to a target; each claim raises the attempt.
-	Claim(ctx context.Context, address string, n int, now, lease time.Time) ([]lodge.Job, error)
-	// Probe leases one due delivery to a target that is held.
-	Probe(ctx context.Context, address string, now, lease time.Time) ([]lodge.Job, error)
+	Claim(ctx context.Context, address string, pick lodge.Pick, n int, now, lease time.Time) ([]lodge.Job, error)
 	// Load completes a claimed job.
 	Load(ctx context.Context, job *lodge.Job) error
 	// Advance applies a transition, or returns lodge.ErrStale where the lease is lost.
@@ -59,7 +57,9 @@ type Inbox interface {
 
 // Holder keeps which targets take nothing for now.
 type Holder interface {
-	Resume(ctx context.Context, target lodge.Target, now time.Time) error
+	// ResumeMended resumes a target that is held for something that mends outside of lodge.
+	ResumeMended(ctx context.Context, target lodge.Target, now time.Time) error
+	// Hold keeps the first reason, unless that one may mend by itself and the new one may not.
 	Hold(ctx context.Context, target lodge.Target, code, words string, now time.Time) error
 	Held(ctx context.Context, address string) (code, words string, err error)
 }
@@ -94,8 +94,8 @@ type Repository interface {
 	Candidates(ctx context.Context, key lodge.Key, signer lodge.Signer, subject lodge.Digest) iter.Seq2[oci.Candidate, error]
 	// Send attaches what was planned and returns once it is listed for its subject.
 	Send(ctx context.Context, key lodge.Key, signer lodge.Signer, subject lodge.Digest, intent lodge.Intent) (lodge.OCIReceipt, error)
-	// Adopt returns once a manifest that is there already is listed for its subject.
-	Adopt(ctx context.Context, subject, manifest lodge.Digest) (lodge.OCIReceipt, error)
+	// Adopt returns once a manifest that is there already is tagged and listed for its subject.
+	Adopt(ctx context.Context, key lodge.Key, signer lodge.Signer, subject, manifest lodge.Digest) (lodge.OCIReceipt, error)
 	// Relist lists those manifests again that others have dropped from the subject's list.
 	Relist(ctx context.Context, subject lodge.Digest, manifests []lodge.Digest) (lost []lodge.Digest, err error)
 }
@@ -113,13 +113,14 @@ type Target struct {
 	lodge.Target
 	Log         Log
 	Repository  Repository
-	Concurrency int           // attempts at a time; default what a Limiter says, 1024 for another log, 8 for a repository
+	Concurrency int           // attempts at a time; default what a Limiter says, 1024 for another log, 16 for another repository
 	Rate        float64       // attempts a second at most; 0 is no limit
 	Deadline    time.Duration // after it was queued, or what it requires was verified; 0 is for ever
 	// Settle is how long after a lost answer the target may still apply the request; the
 	// default is 15s for a log and 2s for a repository. A target that has been seen to take
 	// a third of it for one answer gets more.
 	Settle time.Duration
+	Relist time.Duration // how often what a repository lists is looked at again; default 10m
 }
 
 // Config is what an engine is made of.
@@ -130,7 +131,6 @@ type Config struct {
 	Known   map[string]Repository // by address: not delivered to here, but asked what they have
 	Cache   Cache
 	Lease   time.Duration // of a claim; every request ends before it; default 30s
-	Relist  time.Duration // how often the lists of repositories are looked at again; default 10m
 	Memory  int64         // bytes that the attempts under way may hold; default 256 MiB
 }
 
@@ -153,7 +153,6 @@ type Engine struct {
 // New returns an engine. It starts nothing.
 func New(c Config) (*Engine, error) {
 	setDefault(&c.Lease, 30*time.Second)
-	setDefault(&c.Relist, 10*time.Minute)
 	setDefault(&c.Memory, 256<<20)
 	setDefault(&c.Cache.TTL, 24*time.Hour)
 	setDefault(&c.Cache.Entries, 100_000)
@@ -170,6 +169,7 @@ func New(c Config) (*Engine, error) {
 			setDefault(&t.Settle, 15*time.Second)
 		} else {
 			setDefault(&t.Settle, 2*time.Second)
+			setDefault(&t.Relist, 10*time.Minute)
 		}
 		e.lanes[t.Address] = newLane(e, t)
 	}

@@ -201,50 +201,6 @@ func TestOutage(t *testing.T) {
 	})
 }
 
-// TestFreshStoreAdopts is a CI job without memory: the registry leads it to what another
-// store has done, also where the statement was signed anew.
-func TestFreshStoreAdopts(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
-		i, stop := w.open(w.newPath(), nil)
-		first := i.push(w.statement(1), true)
-		stop()
-		w.verified(first...)
-		for name, raw := range map[string][]byte{"same envelope": w.statement(1), "signed anew": w.signedAnew(1)} {
-			other, stop := w.open(w.newPath(), nil)
-			d := other.push(raw, true)
-			stop()
-			w.verified(d...)
-			if !d[0].Duplicate() || !d[1].Duplicate() || d[0].Sends+d[1].Sends > 0 {
-				t.Errorf("%s: %+v", name, d)
-			}
-			if d[0].Receipt.Log.LogIndex != first[0].Receipt.Log.LogIndex || d[1].Receipt.OCI.Digest != first[1].Receipt.OCI.Digest {
-				t.Errorf("%s: other receipts: %+v, %+v", name, d[0].Receipt.Log, d[1].Receipt.OCI)
-			}
-		}
-		w.leaves(1)
-		if got := w.referrers(); len(got) != 1 {
-			t.Errorf("referrers %v, want one", got)
-		}
-	})
-}
-
-// TestFreshStoreFinds has no registry to ask: the log itself leads to the entry.
-func TestFreshStoreFinds(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
-		for n := range 3 {
-			i, stop := w.open(w.newPath(), nil)
-			d := i.push(w.statement(1), false)
-			stop()
-			w.log.Forget() // the log's own deduplication must not matter
-			w.verified(d...)
-			if d[0].Duplicate() != (n > 0) {
-				t.Errorf("store %d: duplicate = %v", n, d[0].Duplicate())
-			}
-		}
-		w.leaves(1)
-	})
-}
-
 // TestUnwellLog: a log that can be read and takes nothing is asked ever more seldom.
 func TestUnwellLog(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
@@ -270,41 +226,29 @@ func TestUnwellLog(t *testing.T) {
 	})
 }
 
-func TestDeadline(t *testing.T) {
+// TestRepliesOfHalfLost has a log that applies every submission and does not say so of the
+// first half: what may be there is asked for while the breaker is open, else the rest would
+// be sent one by one, a minute apart.
+func TestRepliesOfHalfLost(t *testing.T) {
+	const n = 200
 	onBoth(t, func(t *testing.T, w *world) {
-		w.adjust = func(t *deliver.Target) { t.Deadline = 10 * time.Minute }
+		w.adjust = func(target *deliver.Target) { target.Concurrency = 48 }
 		i, stop := w.open(w.newPath(), nil)
 		defer stop()
-		w.log.Inject(logtest.Fault{Path: "/", Refuse: true, Count: -1})
-		d := i.push(w.statement(1), true)
-		if d[0].State != lodge.Failed || d[0].Err.Code != "deadline" || !strings.Contains(d[0].Err.Message, "refused") {
-			t.Errorf("after its deadline: %s, %+v", d[0].State, d[0].Err)
-		}
-		if d[1].State != lodge.Failed || d[1].Err.Class != lodge.ClassDependency {
-			t.Errorf("what requires it: %s, %+v", d[1].State, d[1].Err)
-		}
-		if took := time.Since(d[0].Accepted); took < 10*time.Minute || took > 12*time.Minute {
-			t.Errorf("it was given up after %s", took)
-		}
-	})
-}
-
-func TestRate(t *testing.T) {
-	onBoth(t, func(t *testing.T, w *world) {
-		w.adjust = func(t *deliver.Target) { t.Rate = 2 }
-		i, stop := w.open(w.newPath(), nil)
-		defer stop()
+		w.log.Inject(logtest.Fault{Status: 504, Apply: true, Count: n / 2})
+		w.log.Forget()
 		begin := time.Now()
-		var accepted []lodge.Accepted
-		for k := range 21 {
-			accepted = append(accepted, i.accept(w.statement(k), false)...)
+		var all []lodge.Accepted
+		for k := range n {
+			all = append(all, i.accept(w.statement(k), false)...)
 		}
-		for k := range accepted {
-			accepted[k].Delivery = i.await(accepted[k].Delivery)
+		for k := range all {
+			all[k].Delivery = i.await(all[k].Delivery)
 		}
-		w.verified(accepted...)
-		if took := time.Since(begin); took < 9*time.Second || took > 15*time.Second {
-			t.Errorf("21 deliveries at 2 a second took %s", took)
+		w.verified(all...)
+		w.leaves(n)
+		if took := time.Since(begin); took > 2*time.Minute {
+			t.Errorf("it took %s", took)
 		}
 	})
 }
@@ -315,11 +259,11 @@ type flaky struct {
 	broken *atomic.Bool
 }
 
-func (f flaky) Claim(ctx context.Context, address string, n int, now, lease time.Time) ([]lodge.Job, error) {
+func (f flaky) Claim(ctx context.Context, address string, pick lodge.Pick, n int, now, lease time.Time) ([]lodge.Job, error) {
 	if f.broken.Load() {
 		return nil, errors.New("the disk is full")
 	}
-	return f.Store.Claim(ctx, address, n, now, lease)
+	return f.Store.Claim(ctx, address, pick, n, now, lease)
 }
 
 func (f flaky) Advance(ctx context.Context, change lodge.Change, now time.Time) error {

@@ -89,9 +89,19 @@ func (l *lane) claim(ctx context.Context, now time.Time) (jobs []lodge.Job, wait
 	if due.After(now) {
 		return nil, min(wait, due.Sub(now)), nil
 	}
-	jobs, err = l.engine.config.Store.Claim(ctx, l.Address, n, now, now.Add(l.engine.config.Lease))
-	l.began(len(jobs), now)
+	if l.asks() {
+		jobs, err = l.lease(ctx, lodge.PickDoubtful, n, now)
+	}
+	if len(jobs) == 0 && err == nil {
+		jobs, err = l.lease(ctx, lodge.PickDue, n, now)
+	}
 	return jobs, wait, err
+}
+
+func (l *lane) lease(ctx context.Context, pick lodge.Pick, n int, now time.Time) ([]lodge.Job, error) {
+	jobs, err := l.engine.config.Store.Claim(ctx, l.Address, pick, n, now, now.Add(l.engine.config.Lease))
+	l.began(len(jobs), now)
+	return jobs, err
 }
 
 func (l *lane) began(n int, now time.Time) {
@@ -166,7 +176,7 @@ func (a *attempt) resume() {
 	if !a.job.Probe {
 		return
 	}
-	if err := a.engine.config.Store.Resume(context.Background(), a.Target.Target, time.Now()); err != nil {
+	if err := a.engine.config.Store.ResumeMended(context.Background(), a.Target.Target, time.Now()); err != nil {
 		slog.Error("target could not be resumed", "target", a.Name, "error", err)
 	}
 	slog.Info("target resumed", "target", a.Name)

@@ -46,8 +46,7 @@ func (a *attempt) toLog(ctx context.Context) error {
 	if err := a.absent(); err != nil {
 		return err
 	}
-	intent.TreeSize = found.TreeSize
-	return a.sendEntry(ctx, att, intent)
+	return a.sendEntry(ctx, att, intent, found)
 }
 
 // planEntry returns the intent of an earlier attempt, whose bytes are sent again as they
@@ -60,7 +59,7 @@ func (a *attempt) planEntry(ctx context.Context, att *bundle.Attestation) (lodge
 }
 
 // sendEntry submits what is absent.
-func (a *attempt) sendEntry(ctx context.Context, att *bundle.Attestation, intent lodge.Intent) error {
+func (a *attempt) sendEntry(ctx context.Context, att *bundle.Attestation, intent lodge.Intent, absent rekor.Found) error {
 	if err := a.Log.Admit(ctx, att); err != nil {
 		return err
 	}
@@ -72,6 +71,10 @@ func (a *attempt) sendEntry(ctx context.Context, att *bundle.Attestation, intent
 		}
 		intent.LogID, intent.ReadURL = now.LogID, now.ReadURL
 	}
+	if absent.LogID != "" && absent.LogID != intent.LogID {
+		return lodge.Errorf(lodge.ClassReroute, "shard-changed", "the log went on to another shard meanwhile")
+	}
+	intent.TreeSize = absent.TreeSize
 	ctx, cancel, err := a.write(intent)
 	if err != nil {
 		return err

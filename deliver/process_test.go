@@ -15,6 +15,7 @@ import (
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/deliver"
+	"github.com/lodgehq/lodge/lease"
 	"github.com/lodgehq/lodge/oci"
 	"github.com/lodgehq/lodge/rekor"
 	"github.com/lodgehq/lodge/tlog"
@@ -32,10 +33,11 @@ type process struct {
 	stop  context.CancelFunc
 	done  chan struct{} // closed when Run has returned
 
-	mu    sync.Mutex
-	gone  chan struct{} // closed when it dies
-	dead  bool
-	wakes time.Time // it is suspended until then
+	mu     sync.Mutex
+	gone   chan struct{} // closed when it dies
+	dead   bool
+	wakes  time.Time // it is suspended until then
+	leased time.Time // when it last asked for the lease on the referrers index
 }
 
 // mishap is what goes wrong at one step. The zero value is nothing.
@@ -94,6 +96,14 @@ func (p *process) sleptSince(t time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return !p.dead && t.Before(p.wakes)
+}
+
+// slept tells whether the process was suspended since it asked for the lease on the
+// referrers index.
+func (p *process) slept() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.leased.Before(p.wakes)
 }
 
 // awake returns once the process is not suspended, with errDead where it is dead.
@@ -252,31 +262,6 @@ func (p *process) wait(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// lock is what node makes of the store's leases.
-func (p *process) lock(ctx context.Context, name string) (release func(), err error) {
-	const lease = 30 * time.Second
-	for {
-		var term int64
-		err := p.call("acquire", "", func() (err error) {
-			term, err = p.store.Acquire(ctx, name, p.name, lease)
-			return err
-		})
-		if err != nil {
-			return nil, err
-		}
-		if term > 0 {
-			return func() {
-				_ = p.call("release", "", func() error { return p.store.Release(context.WithoutCancel(ctx), name, term) })
-			}, nil
-		}
-		select {
-		case <-time.After(50 * time.Millisecond):
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
-}
-
 // broken is the end of a connection that broke.
 type broken struct{}
 
@@ -303,7 +288,7 @@ func (p *process) deliver(r *http.Request, body []byte, m mishap) *http.Response
 		if limited {
 			p.site.arrives(p, r, body, deadline)
 		}
-		if m.Suspend > 0 && !m.After {
+		if p.slept() {
 			p.site.overwrites(p, r)
 		}
 		return arrive()
@@ -330,9 +315,9 @@ type shelfView struct {
 	p *process
 }
 
-func (v shelfView) Claim(ctx context.Context, address string, n int, now, lease time.Time) (jobs []lodge.Job, err error) {
+func (v shelfView) Claim(ctx context.Context, address string, pick lodge.Pick, n int, now, lease time.Time) (jobs []lodge.Job, err error) {
 	err = v.p.call("claim", address, func() error {
-		jobs, err = v.shelf.Claim(ctx, address, n, now, lease)
+		jobs, err = v.shelf.Claim(ctx, address, pick, n, now, lease)
 		v.p.site.claims(v.p, jobs)
 		return err
 	})
@@ -366,21 +351,35 @@ func (v shelfView) Hold(ctx context.Context, target lodge.Target, code, words st
 	return v.p.call("hold", target.Name, func() error { return v.shelf.Hold(ctx, target, code, words, now) })
 }
 
-func (v shelfView) Probe(ctx context.Context, address string, now, lease time.Time) (jobs []lodge.Job, err error) {
-	err = v.p.call("probe", address, func() error {
-		jobs, err = v.shelf.Probe(ctx, address, now, lease)
-		v.p.site.claims(v.p, jobs)
-		return err
-	})
-	return jobs, err
-}
-
-func (v shelfView) Resume(ctx context.Context, target lodge.Target, now time.Time) error {
-	return v.p.call("resume", target.Name, func() error { return v.shelf.Resume(ctx, target, now) })
+func (v shelfView) ResumeMended(ctx context.Context, target lodge.Target, now time.Time) error {
+	return v.p.call("resume", target.Name, func() error { return v.shelf.ResumeMended(ctx, target, now) })
 }
 
 func (v shelfView) AddLeaves(ctx context.Context, logID string, at int64, hashes []lodge.Digest) error {
 	return v.p.call("add leaves", "", func() error { return v.shelf.AddLeaves(ctx, logID, at, hashes) })
+}
+
+func (v shelfView) Acquire(ctx context.Context, name, holder string, d time.Duration) (term int64, err error) {
+	err = v.p.call("acquire", "", func() error {
+		v.p.mu.Lock()
+		v.p.leased = time.Now()
+		v.p.mu.Unlock()
+		term, err = v.shelf.Acquire(ctx, name, holder, d)
+		return err
+	})
+	return term, err
+}
+
+func (v shelfView) Renew(ctx context.Context, name string, term int64, d time.Duration) error {
+	return v.p.call("renew", "", func() error { return v.shelf.Renew(ctx, name, term, d) })
+}
+
+func (v shelfView) Release(ctx context.Context, name string, term int64) error {
+	return v.p.call("release", "", func() error { return v.shelf.Release(ctx, name, term) })
+}
+
+func (v shelfView) SkipLeaves(ctx context.Context, logID string, at, to int64) error {
+	return v.p.call("skip leaves", "", func() error { return v.shelf.SkipLeaves(ctx, logID, at, to) })
 }
 
 // The reads are no steps of their own, but a dead process reads nothing.
@@ -416,10 +415,10 @@ func (s *site) start(t testing.TB, name string, store *shelf, random *rand.Rand,
 	view := shelfView{store, p}
 	var err error
 	p.Engine, err = deliver.New(deliver.Config{
-		Store: view, Attest: attest, Lease: s.lease, Relist: relist,
+		Store: view, Attest: attest, Lease: s.lease,
 		Targets: []deliver.Target{
 			{Target: s.log, Log: planner{s.logClient(t, p, view)}, Settle: s.settle},
-			{Target: s.images, Repository: s.imageClient(t, p), Settle: s.settle},
+			{Target: s.images, Repository: s.imageClient(t, p, view), Settle: s.settle, Relist: relist},
 		},
 	})
 	if err != nil {
@@ -468,9 +467,9 @@ func (s *site) logClient(t testing.TB, p *process, leaves rekor.Leaves) client {
 	return c
 }
 
-func (s *site) imageClient(t testing.TB, p *process) *oci.Repository {
+func (s *site) imageClient(t testing.TB, p *process, leases lease.Store) *oci.Repository {
 	t.Helper()
-	repo, err := oci.New(repository, oci.Options{Transport: p, Lock: p.lock})
+	repo, err := oci.New(repository, oci.Options{Transport: p, Leases: leases})
 	if err != nil {
 		t.Fatal(err)
 	}

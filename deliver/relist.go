@@ -14,7 +14,7 @@ const relistPage = 1000
 // relist looks now and then whether what was published is still listed: on a registry
 // without the Referrers API anybody's write can drop it, a cosign's for example.
 func (l *lane) relist(ctx context.Context) error {
-	tick := time.NewTicker(l.engine.config.Relist)
+	tick := time.NewTicker(l.Relist)
 	defer tick.Stop()
 	for {
 		select {
@@ -44,8 +44,12 @@ func (l *lane) relistAll(ctx context.Context) error {
 			if len(lost) > 0 {
 				slog.Warn("attestations that others had dropped are listed again", "target", l.Name, "subject", subject, "count", len(lost))
 			}
-			if err != nil {
+			switch {
+			case err == nil:
+			case lodge.Classify(err).Class != lodge.ClassPermanent || ctx.Err() != nil:
 				return err
+			default: // one subject whose list can't be mended must not keep the others from it
+				slog.Warn("what is listed for a subject could not be mended", "target", l.Name, "subject", subject, "error", err)
 			}
 		}
 	}

@@ -22,7 +22,7 @@ func (a *attempt) toRepository(ctx context.Context) error {
 			return err
 		}
 		if there {
-			receipt, err := a.Repository.Adopt(ctx, a.job.Subject, c.Manifest)
+			receipt, err := a.Repository.Adopt(ctx, a.job.Key, a.job.Signer, a.job.Subject, c.Manifest)
 			if err != nil {
 				return searchFailed(err)
 			}

@@ -147,7 +147,7 @@ func newSchedule(t testing.TB, seed uint64, all *shelves) *schedule {
 	for i := range c.focus {
 		c.focus[i] = pick(r, "", "", "", "POST entry", "POST entry", "GET checkpoint", "GET checkpoint", "GET entry",
 			"log sending", "log unknown", "log queued", "log verified", "claim", "load", "GET referrers", "HEAD tag", "PUT manifest",
-			"PUT tag", "PUT index", "HEAD index", "repository sending", "repository verified", "acquire", "release")
+			"PUT tag", "PUT index", "HEAD index", "repository sending", "repository verified", "acquire", "renew", "release")
 	}
 	c.limits = r.IntN(4) == 0
 	c.restarts = r.IntN(4) == 0

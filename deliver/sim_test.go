@@ -1,15 +1,18 @@
 package deliver_test
 
 import (
+	"bufio"
 	"context"
 	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,14 +20,16 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/store"
 )
 
 var (
 	simTime = flag.Duration("sim.time", 3*time.Second, "how long TestSimulation runs")
-	simN    = flag.Int64("sim.n", 0, "how many schedules it runs instead")
+	simN    = flag.Uint64("sim.n", 0, "how many schedules it runs instead")
 	simSeed = flag.Uint64("sim.seed", 0, "the one schedule that it runs instead")
 	simFrom = flag.Uint64("sim.from", 1, "the seed of its first schedule; 0: a random one")
+	simStep = flag.Uint64("sim.step", 0, "from one seed to the next; set in the processes that do the work")
 )
 
 // simulated says what TestSimulation did, for TestMain to print: the log of a test that
@@ -39,63 +44,126 @@ func TestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// TestSimulation runs random schedules of faults, a hundred a second: see schedule. A
-// seed that fails is run alone with -sim.seed.
+// TestSimulation runs random schedules of faults: see schedule. A seed that fails is run
+// alone with -sim.seed.
 func TestSimulation(t *testing.T) {
-	if *simSeed != 0 {
+	switch {
+	case *simSeed != 0:
 		for n := 0; n < 20 && !t.Failed(); n++ { // what happens at the same instant may have two ends
 			inBubble(t, func(t *testing.T, all *shelves) { simulate(t, *simSeed, all) })
 		}
-		return
+	case *simStep != 0:
+		simulateMany(t)
+	default:
+		simulateOnAllCores(t)
 	}
-	quietly(t)
-	defer debug.SetGCPercent(debug.SetGCPercent(400)) // little lives long here
-	from := *simFrom
+}
+
+// simulateOnAllCores runs a process for each core, which is a fifth faster than one for
+// all: a bubble has one thing to do at a time, and has it at hand where it was.
+func simulateOnAllCores(t *testing.T) {
+	from, cores, begin := *simFrom, runtime.GOMAXPROCS(0), time.Now()
 	if from == 0 {
 		from = rand.Uint64N(1 << 40)
 	}
-	var over atomic.Bool // a bubble has a clock of its own
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	counts := make(chan uint64)
+	var parts sync.WaitGroup
+	for i := range uint64(cores) {
+		n := uint64(0)
+		if *simN > 0 {
+			if n = (*simN + uint64(cores) - 1 - i) / uint64(cores); n == 0 {
+				continue
+			}
+		}
+		parts.Go(func() {
+			if failure := simulateApart(ctx, from+i, uint64(cores), n, counts); failure != "" && ctx.Err() == nil {
+				t.Error(failure)
+				cancel()
+			}
+		})
+	}
+	go func() {
+		parts.Wait()
+		close(counts)
+	}()
+	total, told := uint64(0), begin
+	sum := func() string {
+		took := time.Since(begin)
+		return fmt.Sprintf("simulation: %d schedules from seed %d on in %s, %.0f a second", total, from, took.Round(time.Second/10), float64(total)/took.Seconds())
+	}
+	for n := range counts {
+		if total += n; time.Since(told) > tellEvery {
+			told = time.Now()
+			fmt.Println(sum())
+		}
+	}
+	simulated = sum()
+}
+
+const (
+	tellEvery = time.Minute  // on what a long simulation has done so far
+	counted   = "simulated " // begins the lines in which a process says how many more it has done
+)
+
+// simulateApart runs n schedules, or for the time set, in a process of its own, and returns
+// what failed.
+func simulateApart(ctx context.Context, from, step, n uint64, counts chan<- uint64) (failure string) {
+	cmd := exec.CommandContext(ctx, os.Args[0], "-test.run=^TestSimulation$", "-test.timeout=0", fmt.Sprint("-sim.from=", from),
+		fmt.Sprint("-sim.step=", step), fmt.Sprint("-sim.n=", n), fmt.Sprint("-sim.time=", *simTime))
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=1")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		return err.Error()
+	}
+	var said strings.Builder
+	cmd.Stderr = &said
+	if err := cmd.Start(); err != nil {
+		return err.Error()
+	}
+	lines := bufio.NewScanner(out)
+	lines.Buffer(nil, 1<<20)
+	for lines.Scan() {
+		if count, ok := strings.CutPrefix(lines.Text(), counted); ok {
+			n, _ := strconv.ParseUint(count, 10, 64)
+			counts <- n
+			continue
+		}
+		fmt.Fprintln(&said, lines.Text())
+	}
+	if err := cmd.Wait(); err != nil {
+		return fmt.Sprintf("%v\n%s", err, said.String())
+	}
+	return ""
+}
+
+// simulateMany runs schedules until one fails, and says how many it has done.
+func simulateMany(t *testing.T) {
+	quietly(t)
+	debug.SetGCPercent(400) // little lives long here
+	var over atomic.Bool    // a bubble has a clock of its own
 	if *simN == 0 {
 		timer := time.AfterFunc(*simTime, func() { over.Store(true) })
 		defer timer.Stop()
 	}
-	var next atomic.Int64
-	begin := time.Now()
-	t.Run("run", func(t *testing.T) {
-		for range runtime.GOMAXPROCS(0) {
-			t.Run("", func(t *testing.T) {
-				t.Parallel()
-				more := func() (seed uint64, ok bool) {
-					if over.Load() || t.Failed() {
-						return 0, false
-					}
-					n := next.Add(1)
-					if *simN > 0 && n > *simN {
-						return 0, false
-					}
-					return from + uint64(n) - 1, true
+	seed, n := *simFrom, uint64(0)
+	for !over.Load() && !t.Failed() {
+		done := 0
+		inBubble(t, func(t *testing.T, all *shelves) {
+			for range schedulesPerStore {
+				if over.Load() || !simulate(t, seed, all) {
+					break
 				}
-				for work := true; work; {
-					inBubble(t, func(t *testing.T, all *shelves) {
-						for range schedulesPerStore {
-							seed, ok := more()
-							if work = ok && simulate(t, seed, all); !work {
-								over.Store(true)
-								return
-							}
-						}
-					})
+				done++
+				seed += *simStep
+				if n++; n == *simN {
+					over.Store(true)
 				}
-			})
-		}
-	})
-	n := next.Load()
-	if *simN > 0 {
-		n = min(n, *simN)
+			}
+		})
+		fmt.Printf("%s%d\n", counted, done)
 	}
-	took := time.Since(begin)
-	simulated = fmt.Sprintf("simulation: %d schedules (seeds %d to %d) in %s, %.0f a second",
-		n, from, from+uint64(max(n, 1))-1, took.Round(time.Millisecond), float64(n)/took.Seconds())
 }
 
 // schedulesPerStore bounds how many schedules share a store, which grows with each.
@@ -114,24 +182,21 @@ func inBubble(t *testing.T, do func(t *testing.T, all *shelves)) {
 	synctest.Test(t, func(t *testing.T) {
 		all := &shelves{}
 		ours := newMemo()
-		open := func(name string, memo *memo) *shelf {
-			s, err := store.Open(t.Context(), filepath.Join(dir, name))
-			if err != nil {
-				t.Fatal(err)
-			}
-			t.Cleanup(func() {
-				if err := s.Close(); err != nil {
-					t.Error(err)
-				}
-			})
-			return &shelf{s, name, memo}
-		}
 		for range 2 {
-			all.main = append(all.main, open("lodge.db", ours))
+			all.main = append(all.main, openShelf(t, filepath.Join(dir, "lodge.db"), ours))
 		}
-		all.other = open("job.db", newMemo())
+		all.other = openShelf(t, filepath.Join(dir, "job.db"), newMemo())
 		do(t, all)
 	})
+}
+
+// openShelf opens a store until the test ends.
+func openShelf(t *testing.T, address string, memo *memo) *shelf {
+	t.Helper()
+	s, err := store.Open(t.Context(), address)
+	must(t, err)
+	t.Cleanup(func() { must(t, s.Close()) })
+	return &shelf{s, address, memo}
 }
 
 // quietly has nothing logged while t runs: what happened is told where it is of interest.
@@ -165,8 +230,8 @@ func simulate(t *testing.T, seed uint64, all *shelves) bool {
 	if len(broken) == 0 {
 		return true
 	}
-	t.Errorf("seed %d: %s\n%s\n%s\nagain: go test ./deliver -run TestSimulation -sim.seed=%d",
-		seed, strings.Join(broken, "\n\t"), c, c.site.story(), seed)
+	t.Errorf("seed %d: %s\n%s\n%s\nagain: go test ./deliver -run '%s$' -sim.seed=%d",
+		seed, strings.Join(broken, "\n\t"), c, c.site.story(), t.Name(), seed)
 	return false
 }
 
@@ -308,8 +373,13 @@ func (c *schedule) supervise(ctx context.Context, r *replica) {
 func (c *schedule) operate(ctx context.Context) {
 	for pause(ctx, 5*time.Second) {
 		for _, shelf := range c.stores() {
-			must(c.t, shelf.Resume(ctx, c.site.log, time.Now()))
-			must(c.t, shelf.Resume(ctx, c.site.images, time.Now()))
+			for _, target := range []lodge.Target{c.site.log, c.site.images} {
+				code, _, err := shelf.Held(ctx, target.Address)
+				must(c.t, err)
+				if code != "" {
+					must(c.t, shelf.Resume(ctx, target, time.Now()))
+				}
+			}
 		}
 	}
 }

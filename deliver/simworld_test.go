@@ -9,6 +9,7 @@ import (
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -143,7 +144,11 @@ func (s *site) shardURL(i int) string { return fmt.Sprintf("http://shard%d.test"
 
 // shard returns which shard a request is for; ok is false where it is for the registry.
 func (s *site) shard(r *http.Request) (i int, ok bool) {
-	_, err := fmt.Sscanf(r.URL.Host, "shard%d.test", &i)
+	number, ok := strings.CutPrefix(strings.TrimSuffix(r.URL.Host, ".test"), "shard")
+	if !ok {
+		return 0, false
+	}
+	i, err := strconv.Atoi(number)
 	return i, err == nil
 }
 
@@ -247,7 +252,8 @@ func (s *site) stale(r *http.Request) *http.Response {
 	return nil
 }
 
-// leaves holds promise 4: no byte of a submission leaves before its intent is durable.
+// leaves holds promise 4: no byte of a submission leaves before its intent is durable. And
+// none is waited for beyond its lease: somebody else may have sent it by then.
 func (s *site) leaves(p *process, r *http.Request, body []byte) {
 	var what string
 	switch {
@@ -262,6 +268,9 @@ func (s *site) leaves(p *process, r *http.Request, body []byte) {
 	defer s.mu.Unlock()
 	if !s.ahead[p.store.name+what] {
 		s.breaches = append(s.breaches, fmt.Sprintf("%s sent what it had not written ahead: %.80q", p.name, what))
+	}
+	if ends, limited := r.Context().Deadline(); !limited || time.Until(ends) > s.lease+time.Second {
+		s.breaches = append(s.breaches, fmt.Sprintf("%s sent a request that its lease does not bound (%v, %s)", p.name, limited, time.Until(ends)))
 	}
 }
 

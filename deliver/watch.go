@@ -105,6 +105,9 @@ func (e *Engine) Follow(ctx context.Context, after int64, fn func(lodge.Event) e
 	}
 }
 
+// News says on a channel when this engine may have written events, until remove is called.
+func (e *Engine) News() (news <-chan struct{}, remove func()) { return e.watch.add(anything) }
+
 // follow wakes those who wait for deliveries that another process worked on.
 func (e *Engine) follow(ctx context.Context) error {
 	after, known := int64(0), false

@@ -159,8 +159,9 @@ func (w *world) signedAnew(n int) []byte {
 // lodge is one instance.
 type instance struct {
 	*deliver.Engine
-	w     *world
-	store *store.Store
+	w      *world
+	store  *store.Store
+	scopes []string // of what is submitted
 }
 
 // newPath returns a place for a store.
@@ -195,7 +196,7 @@ func (w *world) open(path string, wrap func(deliver.Store) deliver.Store) (i *in
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- engine.Run(ctx) }()
-	return &instance{engine, w, s}, func() {
+	return &instance{engine, w, s, nil}, func() {
 		w.t.Helper()
 		cancel()
 		if err := <-done; err != nil && wrap == nil {
@@ -259,7 +260,7 @@ func (i *instance) accept(raw []byte, both bool) []lodge.Accepted {
 		orders = append(orders, lodge.Order{Target: ociTarget, Subject: i.w.image, Requires: []int{0}})
 	}
 	accepted, err := i.Accept(i.w.t.Context(), lodge.Submission{
-		Key: att.Key, Signer: att.Signer, Raw: raw, SPKI: att.PublicKey.SPKI, Subjects: att.Statement.Subjects}, orders)
+		Key: att.Key, Signer: att.Signer, Raw: raw, SPKI: att.PublicKey.SPKI, Subjects: att.Statement.Subjects, Scopes: i.scopes}, orders)
 	if err != nil {
 		i.w.t.Fatal(err)
 	}

@@ -1,0 +1,121 @@
+package deliver_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/deliver"
+	"github.com/lodgehq/lodge/logtest"
+)
+
+func TestDeadline(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.adjust = func(t *deliver.Target) { t.Deadline = 10 * time.Minute }
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		w.log.Inject(logtest.Fault{Path: "/", Refuse: true, Count: -1})
+		d := i.push(w.statement(1), true)
+		if d[0].State != lodge.Failed || d[0].Err.Code != "deadline" || !strings.Contains(d[0].Err.Message, "refused") {
+			t.Errorf("after its deadline: %s, %+v", d[0].State, d[0].Err)
+		}
+		if d[1].State != lodge.Failed || d[1].Err.Class != lodge.ClassDependency {
+			t.Errorf("what requires it: %s, %+v", d[1].State, d[1].Err)
+		}
+		if took := time.Since(d[0].Accepted); took < 10*time.Minute || took > 12*time.Minute {
+			t.Errorf("it was given up after %s", took)
+		}
+	})
+}
+
+// TestDeadlineBeginsAnew: whoever hands in again what was given up after its deadline gets
+// all of that time once more.
+func TestDeadlineBeginsAnew(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.adjust = func(t *deliver.Target) { t.Deadline = 10 * time.Minute }
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		w.log.Inject(logtest.Fault{Path: "/", Refuse: true, Count: -1})
+		for n := range 2 {
+			begin := time.Now()
+			d := i.push(w.statement(1), false)[0]
+			if took := time.Since(begin); d.State != lodge.Failed || d.Err.Code != "deadline" || took < 10*time.Minute || took > 12*time.Minute {
+				t.Errorf("try %d: %s after %s: %v", n, d.State, took, d.Err)
+			}
+			pass(time.Hour)
+		}
+		begin := time.Now()
+		a := i.accept(w.statement(1), false)
+		pass(5 * time.Minute)
+		w.log.Heal()
+		a[0].Delivery = i.await(a[0].Delivery)
+		w.verified(a...)
+		if took := time.Since(begin); took > 10*time.Minute {
+			t.Errorf("it took %s", took)
+		}
+		w.leaves(1)
+	})
+}
+
+// slowWriter is a store that takes d of the time of each lease to write an intent.
+type slowWriter struct {
+	deliver.Store
+	left *atomic.Int32
+	d    time.Duration
+}
+
+func (s slowWriter) Advance(ctx context.Context, change lodge.Change, now time.Time) error {
+	if change.State == lodge.Sending && s.left.Add(-1) >= 0 {
+		pass(s.d)
+	}
+	return s.Store.Advance(ctx, change, now)
+}
+
+// TestSlowStore: where writing ahead took most of the lease, nothing is sent in what is left
+// of it; no request is begun that has less than half of a lease.
+func TestSlowStore(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		var left atomic.Int32
+		left.Store(2)
+		i, stop := w.open(w.newPath(), func(s deliver.Store) deliver.Store { return slowWriter{s, &left, 20 * time.Second} })
+		defer stop()
+		a := i.accept(w.statement(1), false)
+		path := fmt.Sprintf("POST /api/v%d/log/entries", w.version)
+		for left.Load() > 0 {
+			if n := w.log.Requests(path); n > 0 {
+				t.Fatalf("%d submissions in what was left of a lease", n)
+			}
+			pass(time.Second)
+		}
+		a[0].Delivery = i.await(a[0].Delivery)
+		w.verified(a...)
+		w.leaves(1)
+		if n := w.log.Requests(path); n != 1 || a[0].Sends != 3 {
+			t.Errorf("%d submissions, of %d that were written ahead", n, a[0].Sends)
+		}
+	})
+}
+
+func TestRate(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.adjust = func(t *deliver.Target) { t.Rate = 2 }
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		begin := time.Now()
+		var accepted []lodge.Accepted
+		for k := range 21 {
+			accepted = append(accepted, i.accept(w.statement(k), false)...)
+		}
+		for k := range accepted {
+			accepted[k].Delivery = i.await(accepted[k].Delivery)
+		}
+		w.verified(accepted...)
+		if took := time.Since(begin); took < 9*time.Second || took > 15*time.Second {
+			t.Errorf("21 deliveries at 2 a second took %s", took)
+		}
+	})
+}
