@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,6 +14,8 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+
+	"github.com/lodgehq/lodge"
 )
 
 // Config is a node's configuration: lodge.yaml. Unknown fields are refused. Relative
@@ -26,14 +29,66 @@ type Config struct {
 	Signers []Signer `yaml:"signers"`
 	// TrustedRoot is a Sigstore trusted_root.json that certificates are judged by.
 	TrustedRoot string `yaml:"trustedRoot"`
+	// TSA are timestamp authorities (RFC 3161, over HTTP), by the URLs that take queries. Each
+	// is asked for a timestamp over the signature when an envelope is accepted.
+	TSA []string `yaml:"tsa"`
 	// Cache bounds the receipt cache.
 	Cache Cache `yaml:"cache"`
+	// Retention says how long the store keeps what is over.
+	Retention Retention `yaml:"retention"`
+	// Evidence says where archives of what was delivered go.
+	Evidence Evidence `yaml:"evidence"`
 	// Targets are the logs and repositories, by name.
 	Targets map[string]Target `yaml:"targets"`
 	// Deliver names the targets of an envelope that comes without any.
 	Deliver []string `yaml:"deliver"`
+	// Follow names the logs that are followed while the node runs: their checkpoints are
+	// proven consistent and their entries read.
+	Follow []string `yaml:"follow"`
+	// Watch says how they are followed, and what is told of.
+	Watch Watch `yaml:"watch"`
+	// Listen is where `lodge serve` answers HTTP, HOST:PORT; not at all where it is empty.
+	// There is no authentication yet, so it has to be a loopback address.
+	Listen string `yaml:"listen"`
+	// Events says where events go besides the store.
+	Events Events `yaml:"events"`
+	// Policies are files of policies, which are applied when the node opens. One that is no
+	// longer in any stays until it is deleted.
+	Policies []string `yaml:"policies"`
 
 	folder string
+}
+
+// Events are the sinks of events. Each has a cursor of its own, so a new one gets all that
+// are kept. They run with the node (Node.Run), one owner among all that share the store.
+type Events struct {
+	// File is a JSON Lines file that holds each event once; "-" is standard output. To rotate
+	// it, move it away while lodge runs.
+	File string `yaml:"file"`
+	// Webhooks are sent one event a request, those of a subject in order.
+	Webhooks []Webhook `yaml:"webhooks"`
+	// NATS is a JetStream stream.
+	NATS *NATS `yaml:"nats"`
+}
+
+// Webhook is a receiver of Standard Webhooks. Its sink is known by the URL.
+type Webhook struct {
+	URL string `yaml:"url"`
+	// SecretFile holds whsec_… that requests are signed with, or several while the
+	// receiver goes from one to the next.
+	SecretFile string `yaml:"secretFile"`
+	// Types are the types of event that are sent, such as EntryLogged; default all.
+	Types []string `yaml:"types"`
+	// Scopes narrow the events about envelopes to those with one of these scopes, such as
+	// component:openssl, or with all:*. Other events are left out.
+	Scopes []string `yaml:"scopes"`
+}
+
+// NATS is a JetStream stream, with the subjects lodge.events.TYPE.
+type NATS struct {
+	URL         string `yaml:"url"`         // nats://… or tls://…
+	Stream      string `yaml:"stream"`      // made where it is missing
+	Credentials string `yaml:"credentials"` // .creds file, if one is needed
 }
 
 // Signer is a public key, or the identity and issuer of certificates.
@@ -43,10 +98,42 @@ type Signer struct {
 	Issuer   string `yaml:"issuer"`
 }
 
+// Watch says how logs are followed. The zero value means a look every ten seconds, all receipts
+// checked again every hour, ten looks' time for what may pass, and nothing to be told of.
+type Watch struct {
+	Every    Duration `yaml:"every"`
+	Recheck  Duration `yaml:"recheck"`
+	Patience Duration `yaml:"patience"` // with a log that has fewer entries than it had, or does not grow
+	// Identities in certificates; with * at its end, all that begin so. Without issuer, of any.
+	Identities []Identity     `yaml:"identities"`
+	Keys       []string       `yaml:"keys"`     // PEM files of public keys
+	Subjects   []lodge.Digest `yaml:"subjects"` // of what was signed: of a file, or of an envelope's payload or PAE
+	Ours       bool           `yaml:"ours"`     // what was accepted here and is signed by others
+}
+
+// Identity is whom a certificate is for.
+type Identity struct {
+	Identity string `yaml:"identity"`
+	Issuer   string `yaml:"issuer"`
+}
+
 // Cache bounds the receipt cache. The zero value means 24 hours and 100,000 receipts.
 type Cache struct {
 	TTL     Duration `yaml:"ttl"`
 	Entries int      `yaml:"entries"`
+}
+
+// Retention says how long the store keeps what is over, from when it happened on. What is
+// not set is kept for ever; receipts and proofs always are. What policies and evidence have not
+// come to yet stays in any case.
+type Retention struct {
+	// Payloads are the envelopes, from acceptance on, each once all its deliveries are
+	// verified. Without one there is no bundle of it any more.
+	Payloads Duration `yaml:"payloads"`
+	// History is the transitions of deliveries that are over.
+	History Duration `yaml:"history"`
+	// Outbox is the events. A sink that was away for longer misses those that are gone.
+	Outbox Duration `yaml:"outbox"`
 }
 
 // Target is a log or a repository: exactly one of the two is set.
@@ -65,6 +152,10 @@ type Target struct {
 	// Settle is how long after a lost answer the target may still apply the request. For
 	// a v2 log it has to be longer than its batch age and checkpoint interval together.
 	Settle Duration `yaml:"settle"`
+	// Relist is how often what was published in a repository is looked for, and listed
+	// again where it is not: on a registry without the Referrers API others can drop it,
+	// and garbage collection then deletes it. Default 10m.
+	Relist Duration `yaml:"relist"`
 }
 
 // Log is a transparency log: Rekor v1 or v2, which is found out. It is verified with Key,
@@ -75,9 +166,19 @@ type Log struct {
 	Key         string `yaml:"key"`         // PEM file
 	Origin      string `yaml:"origin"`      // first line of its checkpoints; default for v2: the URL's host name
 	TrustedRoot string `yaml:"trustedRoot"` // trusted_root.json
+	TUF         *TUF   `yaml:"tuf"`         // in place of TrustedRoot: a TUF repository that has it
 	// Shards are those that follow a v2 log's first one, in their order: when a shard is
 	// frozen, deliveries go on to the next. Each is described as a log of its own.
 	Shards []Log `yaml:"shards"`
+	// Mirrors are other places where the same log is read, as URL is for v1 and ReadURL
+	// for v2: whoever follows it compares what they show.
+	Mirrors []string `yaml:"mirrors"`
+}
+
+// TUF is a TUF repository that has a trusted root as its target trusted_root.json.
+type TUF struct {
+	URL  string `yaml:"url"`
+	Root string `yaml:"root"` // file of its root metadata, version 1 or any later one
 }
 
 // OCI is a repository.
@@ -141,6 +242,11 @@ func (c *Config) check() error {
 	if scheme, _, _ := strings.Cut(c.Store, ":"); c.Store != "" && !slices.Contains([]string{"sqlite", "postgres", "postgresql"}, scheme) {
 		return fmt.Errorf("store: want %s", storeForms) // what is there may hold a password
 	}
+	for _, raw := range c.TSA {
+		if u, err := url.Parse(raw); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("tsa: %.200q: want the http(s) URL that takes RFC 3161 queries", raw)
+		}
+	}
 	for i, s := range c.Signers {
 		if (s.Key == "") == (s.Identity == "") || (s.Identity == "") != (s.Issuer == "") {
 			return fmt.Errorf("signers[%d]: want a key, or an identity with its issuer", i)
@@ -156,7 +262,17 @@ func (c *Config) check() error {
 			return fmt.Errorf("deliver: there is no target %q", name)
 		}
 	}
-	return nil
+	for _, name := range c.Follow {
+		if t, ok := c.Targets[name]; !ok || t.Log == nil {
+			return fmt.Errorf("follow: there is no log %q", name)
+		}
+	}
+	for i, id := range c.Watch.Identities {
+		if strings.Trim(id.Identity, "*") == "" {
+			return fmt.Errorf("watch.identities[%d]: want an identity", i)
+		}
+	}
+	return c.checkEvents()
 }
 
 func (c *Config) checkTarget(t Target) error {
@@ -179,9 +295,12 @@ func (c *Config) checkTarget(t Target) error {
 }
 
 // read returns a file that the configuration names.
-func (c *Config) read(path string) ([]byte, error) {
-	if !filepath.IsAbs(path) {
-		path = filepath.Join(c.folder, path)
+func (c *Config) read(path string) ([]byte, error) { return os.ReadFile(c.path(path)) }
+
+// path returns where a file is that the configuration names.
+func (c *Config) path(path string) string {
+	if filepath.IsAbs(path) {
+		return path
 	}
-	return os.ReadFile(path)
+	return filepath.Join(c.folder, path)
 }

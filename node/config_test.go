@@ -27,7 +27,7 @@ trustedRoot: root.json
 cache: {ttl: 12h, entries: 10}
 targets:
   rekor:  {log: {url: https://rekor.example, readURL: https://tiles.example, key: rekor.pub, origin: rekor.example,
-           shards: [{url: https://next.example, key: next.pub}]}, concurrency: 7, rate: 2.5, settle: 3s, deadline: 48h}
+           shards: [{url: https://next.example, key: next.pub}]}, concurrency: 7, rate: 2.5, settle: 3s, deadline: 48h, relist: 2h}
   images: {oci: {repository: registry.example/app}, requires: [rekor]}
 deliver: [rekor, images]
 `)
@@ -36,7 +36,7 @@ deliver: [rekor, images]
 	}
 	rekor := c.Targets["rekor"]
 	if rekor.Log.ReadURL != "https://tiles.example" || time.Duration(rekor.Settle) != 3*time.Second ||
-		time.Duration(rekor.Deadline) != 48*time.Hour || rekor.Rate != 2.5 || rekor.Concurrency != 7 || rekor.Log.Shards[0].Key != "next.pub" {
+		time.Duration(rekor.Deadline) != 48*time.Hour || time.Duration(rekor.Relist) != 2*time.Hour || rekor.Rate != 2.5 || rekor.Concurrency != 7 || rekor.Log.Shards[0].Key != "next.pub" {
 		t.Errorf("rekor: %+v", rekor)
 	}
 	if c.Targets["images"].Requires[0] != "rekor" || time.Duration(c.Cache.TTL) != 12*time.Hour || c.Signers[1].Issuer != "https://issuer.example" {
@@ -62,6 +62,7 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"invalid duration":                   "cache: {ttl: soon}",
 		"not found":                          "targets: [1, 2",
 		"over 1048576 bytes":                 "# " + strings.Repeat("x", 1<<20),
+		"wildcards are for policies":         `events: {webhooks: [{url: "https://x", secretFile: s, scopes: ["cve:*"]}]}`,
 		"requires: there is no log \"self\"": "targets: {self: {oci: {repository: x/y}, requires: [self]}}",
 	} {
 		_, err := load(t, text)

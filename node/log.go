@@ -28,6 +28,7 @@ type logClient struct {
 	url, readURL string
 	v1, v2       rekorClient // nil where it can't be that
 	unfit        error       // why one of them is nil
+	shards       []shard
 
 	asking  singleflight.Group
 	mu      sync.Mutex
@@ -53,7 +54,7 @@ func (n *Node) newLog(ctx context.Context, c Log) (*logClient, error) {
 		}
 		shards = append(shards, s)
 	}
-	l := &logClient{url: c.URL, readURL: c.ReadURL}
+	l := &logClient{url: c.URL, readURL: c.ReadURL, shards: shards}
 	v1, notV1 := n.newV1(shards)
 	v2, notV2 := n.newV2(shards)
 	if notV1 != nil && notV2 != nil {
@@ -98,7 +99,7 @@ func (n *Node) newV2(shards []shard) (*rekor.Shards, error) {
 
 func (n *Node) options(s shard, version rekor.Version) (rekor.Options, error) {
 	keys, err := s.keys(version)
-	return rekor.Options{URL: s.URL, ReadURL: s.ReadURL, HTTP: httpClient, Leaves: n.store, Signer: n.certified, Keys: keys}, err
+	return rekor.Options{URL: s.URL, ReadURL: s.ReadURL, HTTP: httpClient, Leaves: n.store, Signer: n.certified, Time: n.stampedAt, Keys: keys}, err
 }
 
 // open returns the client of the version that the log speaks.
@@ -228,6 +229,8 @@ type shard struct {
 	url  *url.URL
 	pem  []byte
 	root *verify.Root
+
+	named []tlog.Key // by a root, for this shard alone
 }
 
 // newShard reads what the shard is verified with. There is none that is believed without.
@@ -244,6 +247,11 @@ func (n *Node) newShard(ctx context.Context, c Log) (s shard, err error) {
 		_, err = tlog.ParsePublicKey(s.pem)
 	case c.TrustedRoot != "":
 		s.root, err = n.config.root(c.TrustedRoot)
+	case c.TUF != nil:
+		var initial []byte
+		if initial, err = n.config.read(c.TUF.Root); err == nil {
+			s.root, err = verify.TUFRoot(ctx, c.TUF.URL, initial)
+		}
 	case n.signers.Root != nil:
 		s.root = n.signers.Root
 	case isPublic(s.url.Hostname()):
@@ -261,6 +269,9 @@ func isPublic(host string) bool {
 
 // keys returns what the shard is verified with if it speaks that version, one at least.
 func (s shard) keys(version rekor.Version) ([]tlog.Key, error) {
+	if s.named != nil {
+		return s.named, nil
+	}
 	if s.root != nil {
 		var keys []tlog.Key
 		for _, log := range s.root.Logs() {

@@ -9,6 +9,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/lodgehq/lodge"
@@ -26,6 +28,7 @@ type Node struct {
 	engine  *deliver.Engine
 	signers verify.Signers
 	targets map[string]*target // by name
+	sinks   []worker
 }
 
 // Open opens the store, which it creates where it is missing, and prepares the targets.
@@ -78,22 +81,74 @@ func (n *Node) open(ctx context.Context) error {
 	if config.Known, err = n.known(ctx); err != nil {
 		return err
 	}
-	n.engine, err = deliver.New(config)
-	return err
+	if err := n.applyPolicies(ctx); err != nil {
+		return err
+	}
+	if n.engine, err = deliver.New(config); err != nil {
+		return err
+	}
+	return n.openSinks()
 }
 
 // tryAgain takes a target up again that was held for something that an operator mends
 // outside of lodge. What only an operator can decide stays held.
 func (n *Node) tryAgain(ctx context.Context, t lodge.Target) error {
-	code, _, err := n.store.Held(ctx, t.Address)
-	if err != nil || code == "" || !lodge.Mendable(code) {
-		return err
-	}
-	return n.store.Resume(ctx, t, time.Now())
+	return n.store.ResumeMended(ctx, t, time.Now())
 }
 
-// Run delivers until ctx ends, and returns when nothing is under way any more.
-func (n *Node) Run(ctx context.Context) error { return n.engine.Run(ctx) }
+// Run delivers until ctx ends, and returns when nothing is under way any more. What else
+// runs beside that is told in the log when it fails, and never ends the node nor stays away.
+func (n *Node) Run(ctx context.Context) error {
+	var beside sync.WaitGroup
+	defer beside.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop() // before the wait
+	for _, w := range n.workers() {
+		beside.Go(func() { w.keepRunning(ctx) })
+	}
+	return n.engine.Run(ctx)
+}
+
+// worker is what runs beside the deliveries until ctx ends.
+type worker struct {
+	name string
+	run  func(context.Context) error
+}
+
+// beginAgain is how long after a failure a worker begins again.
+const beginAgain = 30 * time.Second
+
+// keepRunning runs w until it is done or ctx ends. What it failed with may pass, such as a
+// database that is started anew.
+func (w worker) keepRunning(ctx context.Context) {
+	for {
+		err := w.run(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		slog.Error(w.name+" has failed; it begins again in a while", "err", err)
+		select {
+		case <-time.After(beginAgain):
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (n *Node) workers() []worker {
+	workers := []worker{{"bringing hints up to date", n.rehint}, {"triggering policies", n.trigger}}
+	if n.config.Retention != (Retention{}) {
+		workers = append(workers, worker{"retention", n.prune})
+	}
+	for _, name := range n.config.Follow {
+		t := n.targets[name]
+		workers = append(workers, worker{"following " + name, func(ctx context.Context) error { return n.follow(ctx, t) }})
+	}
+	if n.config.Evidence.Directory != "" {
+		workers = append(workers, worker{"writing evidence", n.archiver().Run})
+	}
+	return append(workers, n.sinks...)
+}
 
 // Close closes the store.
 func (n *Node) Close() error { return n.store.Close() }

@@ -40,11 +40,17 @@ func (n *Node) Push(ctx context.Context, sub Submission) ([]lodge.Accepted, erro
 // Errors wrap lodge.ErrMalformed, lodge.ErrLimit, lodge.ErrSignature or lodge.ErrNoTarget
 // where the submission is at fault.
 func (n *Node) Accept(ctx context.Context, sub Submission) ([]lodge.Accepted, error) {
-	att, orders, err := n.prepare(ctx, sub)
+	att, orders, err := n.prepare(ctx, &sub)
 	if err != nil {
 		return nil, err
 	}
-	return n.engine.Accept(ctx, n.submission(sub, att), orders)
+	s := n.submission(sub, att)
+	if len(n.config.TSA) > 0 && !n.engine.Knows(s, orders) {
+		if s.Timestamps, err = n.timestamps(ctx, att, orders); err != nil {
+			return nil, err
+		}
+	}
+	return n.engine.Accept(ctx, s, orders)
 }
 
 // Await waits for a delivery as Push does.
@@ -65,19 +71,23 @@ type Planned struct {
 	Target  lodge.Target
 	Subject lodge.Digest
 	Intent  lodge.Intent
+	Hints   lodge.Hints
+	Scope   []string     // in effect, of the hints' and the given ones
 	Err     *lodge.Error // why the target can't take it
 }
 
 // Plan says what Accept would lead to. Nothing is stored, and nothing is sent but what is
 // needed to find out a log's version or a subject.
 func (n *Node) Plan(ctx context.Context, sub Submission) ([]Planned, error) {
-	att, orders, err := n.prepare(ctx, sub)
+	att, orders, err := n.prepare(ctx, &sub)
 	if err != nil {
 		return nil, err
 	}
+	hints := hintsOf(att.PayloadType, att.Payload)
+	scope := hints.Scope(sub.Scopes, len(sub.Scopes) > 0)
 	var plans []Planned
 	for _, order := range orders {
-		p := Planned{Key: att.Key, Signer: att.Signer, Target: order.Target, Subject: order.Subject}
+		p := Planned{Key: att.Key, Signer: att.Signer, Target: order.Target, Subject: order.Subject, Hints: hints, Scope: scope}
 		t := n.targets[order.Target.Name]
 		if t.log != nil {
 			p.Intent, err = t.log.Plan(ctx, att)
@@ -90,10 +100,14 @@ func (n *Node) Plan(ctx context.Context, sub Submission) ([]Planned, error) {
 	return plans, nil
 }
 
-// prepare verifies an envelope and says which deliveries it is to have.
-func (n *Node) prepare(ctx context.Context, sub Submission) (*bundle.Attestation, []lodge.Order, error) {
+// prepare verifies an envelope, brings its scopes into their canonical form, and says which
+// deliveries it is to have.
+func (n *Node) prepare(ctx context.Context, sub *Submission) (*bundle.Attestation, []lodge.Order, error) {
 	b, err := bundle.Parse(sub.Envelope)
 	if err != nil {
+		return nil, nil, err
+	}
+	if sub.Scopes, err = Scopes(sub.Scopes); err != nil {
 		return nil, nil, err
 	}
 	signers := n.signers
@@ -101,15 +115,19 @@ func (n *Node) prepare(ctx context.Context, sub Submission) (*bundle.Attestation
 		signers.Keys = append([]*dsse.PublicKey{sub.Key}, signers.Keys...)
 	}
 	att, err := signers.Attest(b)
+	if err != nil && len(b.Certificates) > 0 && n.signers.Root != nil {
+		att, err = n.attestAgain(ctx, signers, b, err)
+	}
 	if err != nil {
 		return nil, nil, err
 	}
-	orders, err := n.orders(ctx, att, sub)
+	orders, err := n.orders(ctx, att, *sub)
 	return att, orders, err
 }
 
 func (n *Node) submission(sub Submission, att *bundle.Attestation) lodge.Submission {
-	s := lodge.Submission{Key: att.Key, Signer: att.Signer, Raw: sub.Envelope, Subjects: att.Statement.Subjects, Scopes: sub.Scopes}
+	s := lodge.Submission{Key: att.Key, Signer: att.Signer, Raw: sub.Envelope, Subjects: att.Statement.Subjects, Scopes: sub.Scopes,
+		Hints: hintsOf(att.PayloadType, att.Payload)}
 	if len(att.Certificates) == 0 {
 		s.SPKI = att.PublicKey.SPKI
 	}

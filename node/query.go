@@ -73,7 +73,7 @@ const maxLogs = 1000
 // have it where target is "". With signer "" it has to be signed by one signer only.
 //
 // The error wraps lodge.ErrNotFound where there is no such envelope, or where it is on its
-// way to a log and no log has it yet.
+// way to a log and no log has it yet; lodge.ErrPruned where the envelope is not kept any more.
 func (n *Node) Bundle(ctx context.Context, key lodge.Key, signer lodge.Signer, target string) ([]byte, error) {
 	found, err := n.store.Deliveries(ctx, key, 0, maxLogs)
 	if err != nil {
@@ -94,6 +94,9 @@ func (n *Node) Bundle(ctx context.Context, key lodge.Key, signer lodge.Signer, t
 	sub, err := n.store.Submission(ctx, found[0].ID)
 	if err != nil {
 		return nil, err
+	}
+	if len(sub.Raw) == 0 {
+		return nil, fmt.Errorf("envelope of %s: %w; its receipt is still in lodge status %s", key, lodge.ErrPruned, key)
 	}
 	proofs, err := n.proofs(ctx, found)
 	if err != nil {

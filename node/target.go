@@ -2,9 +2,7 @@ package node
 
 import (
 	"context"
-	"fmt"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -24,7 +22,7 @@ type target struct {
 func (n *Node) newTarget(ctx context.Context, name string, c Target) (*target, error) {
 	t := &target{requires: c.Requires}
 	t.Name, t.Concurrency, t.Rate = name, c.Concurrency, c.Rate
-	t.Settle, t.Deadline = time.Duration(c.Settle), time.Duration(c.Deadline)
+	t.Settle, t.Deadline, t.Relist = time.Duration(c.Settle), time.Duration(c.Deadline), time.Duration(c.Relist)
 	var err error
 	if c.Log != nil {
 		if t.log, err = n.newLog(ctx, *c.Log); err != nil {
@@ -33,7 +31,7 @@ func (n *Node) newTarget(ctx context.Context, name string, c Target) (*target, e
 		t.Kind, t.Address, t.Log = lodge.KindLog, logAddress(c.Log.URL), t.log
 		return t, nil
 	}
-	if t.repository, err = oci.New(c.OCI.Repository, oci.Options{Lock: n.lock}); err != nil {
+	if t.repository, err = oci.New(c.OCI.Repository, oci.Options{Leases: n.store}); err != nil {
 		return nil, err
 	}
 	t.Kind, t.Address, t.Repository = lodge.KindRepository, t.repository.Address(), t.repository
@@ -66,39 +64,9 @@ func (n *Node) known(ctx context.Context) (map[string]deliver.Repository, error)
 		if t.Kind != lodge.KindRepository {
 			continue
 		}
-		if known[t.Address], err = oci.New(t.Address, oci.Options{Lock: n.lock}); err != nil {
+		if known[t.Address], err = oci.New(t.Address, oci.Options{Leases: n.store}); err != nil {
 			return nil, err
 		}
 	}
 	return known, nil
-}
-
-const (
-	lockTime = 30 * time.Second // a delivery's own lease is not longer
-	lockPoll = 50 * time.Millisecond
-)
-
-// lock waits until this process is the one on the store that has the lease of that name.
-func (n *Node) lock(ctx context.Context, name string) (release func(), err error) {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	poll := time.NewTicker(lockPoll)
-	defer poll.Stop()
-	for {
-		term, err := n.store.Acquire(ctx, name, fmt.Sprintf("%s, process %d", host, os.Getpid()), lockTime)
-		if err != nil {
-			return nil, err
-		}
-		if term > 0 {
-			// What is lost by then is somebody else's already.
-			return func() { _ = n.store.Release(context.Background(), name, term) }, nil
-		}
-		select {
-		case <-poll.C:
-		case <-ctx.Done():
-			return nil, ctx.Err()
-		}
-	}
 }
