@@ -66,8 +66,8 @@ func (a *app) openStore(ctx context.Context) (*node.Node, error) {
 	if err != nil {
 		return nil, err
 	}
-	path := strings.TrimPrefix(c.Store, "sqlite:")
-	if _, err := os.Stat(path); errors.Is(err, fs.ErrNotExist) {
+	path, local := strings.CutPrefix(c.Store, "sqlite:")
+	if _, err := os.Stat(path); local && errors.Is(err, fs.ErrNotExist) {
 		return nil, unreadable(fmt.Errorf("there is no store at %s yet: push something first, or name another with --state", path))
 	}
 	return node.Open(ctx, node.Config{Store: c.Store})

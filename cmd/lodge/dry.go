@@ -2,6 +2,9 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"fmt"
+	"strings"
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/node"
@@ -19,13 +22,16 @@ type dry struct {
 
 // plan is a line of push --dry-run -o json.
 type plan struct {
-	Source  string       `json:"source"`
-	Key     lodge.Key    `json:"key"`
-	Signer  lodge.Signer `json:"signer"`
-	Target  string       `json:"target"`
-	Subject lodge.Digest `json:"subject,omitzero"`
-	Intent  lodge.Intent `json:"intent"`
-	Error   *lodge.Error `json:"error,omitempty"`
+	Source  string          `json:"source"`
+	Key     lodge.Key       `json:"key"`
+	Signer  lodge.Signer    `json:"signer"`
+	Target  string          `json:"target"`
+	Subject lodge.Digest    `json:"subject,omitzero"`
+	Intent  lodge.Intent    `json:"intent"`
+	Hints   json.RawMessage `json:"hints,omitempty"` // as its events would carry them
+	Error   *lodge.Error    `json:"error,omitempty"`
+
+	scope []string
 }
 
 func (d *dry) plan(ctx context.Context, i item) bool {
@@ -51,7 +57,8 @@ func (d *dry) plan(ctx context.Context, i item) bool {
 			if p.Err != nil {
 				d.failed++
 			}
-			if d.err = d.printPlan(plan{i.source, p.Key, p.Signer, p.Target.Name, p.Subject, p.Intent, p.Err}); d.err != nil {
+			if d.err = d.printPlan(plan{i.source, p.Key, p.Signer, p.Target.Name, p.Subject, p.Intent,
+				p.Hints.EventHints(p.Scope), p.Err, p.Scope}); d.err != nil {
 				return false
 			}
 		}
@@ -83,7 +90,20 @@ func (d *dry) printPlan(p plan) error {
 	default:
 		what = "would send the bundle, with the proofs of the logs"
 	}
-	return d.print("%s: %s: %s\n  key %s\n  signer %s\n", clean(p.Source), clean(target), clean(what), p.Key, clean(string(p.Signer)))
+	return d.print("%s: %s: %s\n  key %s\n  signer %s\n%s", clean(p.Source), clean(target), clean(what), p.Key, clean(string(p.Signer)), scopeText(p.scope))
+}
+
+// scopeText says what its events would touch.
+func scopeText(scope []string) string {
+	if len(scope) == 0 {
+		return ""
+	}
+	more := ""
+	if len(scope) > hintsShown {
+		more = fmt.Sprintf(" and %d more", len(scope)-hintsShown)
+		scope = scope[:hintsShown]
+	}
+	return "  scope " + clean(strings.Join(scope, " ")) + more + "\n"
 }
 
 func (d *dry) status() error {

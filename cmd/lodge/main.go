@@ -129,7 +129,8 @@ delivered yet, 0 all done; the first that applies.`,
 	root.PersistentFlags().StringVar(&a.configPath, "config", "", "configuration `FILE` (default $XDG_CONFIG_HOME/lodge/lodge.yaml, if it is there)")
 	root.PersistentFlags().StringVar(&a.state, "state", "", "folder `DIR` of the local store (default $XDG_STATE_HOME/lodge, else ~/.local/state/lodge)")
 	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err: err, show: true} })
-	root.AddCommand(newPush(a), newKey(a), newStatus(a), newBundle(a), newRetry(a), newSign(a), newVerify(a), newServe(a), newVersion(a))
+	root.AddCommand(newPush(a), newKey(a), newStatus(a), newEvents(a), newHints(a), newBundle(a), newEvidence(a), newRetry(a), newSign(a), newVerify(a),
+		newLog(a), newPolicy(a), newServe(a), newSink(a), newVersion(a))
 	return root
 }
 

@@ -73,7 +73,7 @@ yet, 0 all delivered (new or existing); the first that applies.`,
 	f.add(cmd)
 	flags := cmd.Flags()
 	flags.StringVar(&f.key, "key", "", "`PEM` file of the public key that verifies the envelopes")
-	flags.StringArrayVar(&f.scopes, "scope", nil, "`SCOPE` of its events (component:openssl), kept with it; those of several pushes add up; repeatable")
+	flags.StringArrayVar(&f.scopes, "scope", nil, "`SCOPE` of its events (component:openssl) instead of the derived ones; those of later pushes are added (without --scope: the derived ones); repeatable")
 	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be sent where; nothing is sent or stored")
 	flags.DurationVar(&f.wait, "wait", time.Minute, "how long to wait for delivery; 0 accepts only")
 	f.output.flag(cmd)
@@ -84,6 +84,10 @@ func (a *app) push(ctx context.Context, f pushFlags, args []string) error {
 	if f.wait < 0 {
 		return misused("--wait %s: want 0 or more", f.wait)
 	}
+	var err error
+	if f.scopes, err = node.Scopes(f.scopes); err != nil {
+		return misused("--scope: %v", err)
+	}
 	key, err := a.publicKey("--key", f.key)
 	if err != nil {
 		return err
@@ -92,7 +96,8 @@ func (a *app) push(ctx context.Context, f pushFlags, args []string) error {
 	if err != nil {
 		return err
 	}
-	routes, err := f.apply(&c)
+	c.Events = node.Events{} // the daemon hands them out
+	routes, err := f.apply(a, &c)
 	if err != nil {
 		return err
 	}

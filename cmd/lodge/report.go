@@ -253,7 +253,9 @@ func (r *report) print(line string) {
 // mend says how a held target is taken up again.
 func mend(target, code string) string {
 	switch code {
-	case "diverged", "log-lies", "paused":
+	case lodge.CodeDiverged, lodge.CodeRolledBack:
+		return "find out why (lodge log check " + target + "), then lodge log resume " + target
+	case "log-lies", "paused":
 		return "find out why, then lodge retry --target " + target
 	}
 	return "mend that and run the same command again"

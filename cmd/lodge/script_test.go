@@ -8,6 +8,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"database/sql"
 	"encoding/json"
 	"encoding/pem"
 	"errors"
@@ -50,10 +51,14 @@ func TestMain(m *testing.M) {
 //	leaves N                the log has N entries
 //	artifacts N             the image has N artifacts
 //	log STATUS|stall|heal   the log answers all submissions with STATUS, stalls them, works again
+//	log fork N|back N       the log serves another tree with the same first N entries, or these alone
 //	asked N PATH            waits until the log has got N requests with "METHOD /path" in PATH
 //	splice A B FILE         writes bundle A with the log entries of bundle B
+//	answer A FILE           writes the log entry of bundle A as the log answered with it
+//	until FILE N            waits until a file has N lines
 //	interrupt [again]       sends SIGINT to the command in the background, or until it ends
 //	ended N                 after wait: that command's exit status is N
+//	sql FILE STATEMENT      runs a statement on a database
 //	deny, allow             the registry answers 403 to every request, answers again
 func TestScript(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -63,7 +68,7 @@ func TestScript(t *testing.T) {
 		Setup:               setup,
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "keygen": keygen, "image": image, "envelopes": envelopes, "nested": nested, "pad": pad,
-			"leaves": leaves, "artifacts": artifacts, "log": logFault, "asked": asked, "splice": splice, "interrupt": interrupt, "ended": ended, "deny": deny, "allow": allow,
+			"leaves": leaves, "artifacts": artifacts, "log": logFault, "asked": asked, "splice": splice, "answer": answer, "until": until, "interrupt": interrupt, "ended": ended, "deny": deny, "allow": allow, "sql": sqlite,
 		},
 	})
 }
@@ -223,6 +228,16 @@ func splice(ts *testscript.TestScript, _ bool, args []string) {
 	save(ts, args[2], raw)
 }
 
+func answer(ts *testscript.TestScript, _ bool, args []string) {
+	var bundle struct {
+		Material struct {
+			Entries []json.RawMessage `json:"tlogEntries"`
+		} `json:"verificationMaterial"`
+	}
+	ts.Check(json.Unmarshal([]byte(ts.ReadFile(args[0])), &bundle))
+	save(ts, args[1], bundle.Material.Entries[0])
+}
+
 func leaves(ts *testscript.TestScript, _ bool, args []string) {
 	if size := worldOf(ts).log.Size(); size != int64(number(ts, args[0])) {
 		ts.Fatalf("the log has %d entries, want %s", size, args[0])
@@ -247,6 +262,14 @@ func logFault(ts *testscript.TestScript, _ bool, args []string) {
 		l.Heal()
 	case "stall":
 		l.Inject(logtest.Fault{Count: -1, Stall: time.Minute})
+	case "back":
+		l.RollBack(int64(number(ts, args[1])))
+	case "fork":
+		fork := l.Fork(int64(number(ts, args[1])))
+		for fork.Size() <= l.Size() {
+			fork.Append([]byte(`{"apiVersion":"0.0.1","kind":"other"}`))
+		}
+		l.Replace(fork)
 	default:
 		l.Inject(logtest.Fault{Count: -1, Status: number(ts, args[0]), Body: `{"code":3,"message":"the log's own words"}`})
 	}
@@ -259,6 +282,20 @@ func asked(ts *testscript.TestScript, _ bool, args []string) {
 	for worldOf(ts).log.Requests(args[1]) < number(ts, args[0]) {
 		if <-tick.C; time.Now().After(deadline) {
 			ts.Fatalf("the log got %d requests with %q, want %s", worldOf(ts).log.Requests(args[1]), args[1], args[0])
+		}
+	}
+}
+
+func until(ts *testscript.TestScript, _ bool, args []string) {
+	deadline := time.Now().Add(30 * time.Second)
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		raw, err := os.ReadFile(ts.MkAbs(args[0]))
+		if n := bytes.Count(raw, []byte("\n")); n >= number(ts, args[1]) {
+			return
+		} else if <-tick.C; time.Now().After(deadline) {
+			ts.Fatalf("%s has %d lines, want %s (%v)", args[0], n, args[1], err)
 		}
 	}
 }
@@ -279,6 +316,14 @@ func ended(ts *testscript.TestScript, _ bool, args []string) {
 	if code := worldOf(ts).signal.ProcessState.ExitCode(); code != number(ts, args[0]) {
 		ts.Fatalf("exit status %d, want %s", code, args[0])
 	}
+}
+
+// sqlite runs a statement on a database.
+func sqlite(ts *testscript.TestScript, _ bool, args []string) {
+	db, err := sql.Open("sqlite", ts.MkAbs(args[0]))
+	ts.Check(err)
+	_, err = db.Exec(args[1])
+	ts.Check(errors.Join(err, db.Close()))
 }
 
 func deny(ts *testscript.TestScript, _ bool, _ []string)  { worldOf(ts).denied.Store(true) }

@@ -10,12 +10,15 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lodgehq/lodge/node"
+	"github.com/lodgehq/lodge/web"
 )
 
 func newServe(a *app) *cobra.Command {
 	var check bool
+	var listen string
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Deliver what is accepted, until told to stop",
@@ -29,19 +32,28 @@ ends it at once. Nothing is lost either way.`,
 		Example: `  lodge serve --config /etc/lodge/lodge.yaml
   lodge serve --check`,
 		Args: takes(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), check) },
+		RunE: func(cmd *cobra.Command, _ []string) error { return a.serve(cmd.Context(), listen, check) },
 	}
 	cmd.Flags().BoolVar(&check, "check", false, "check configuration and store, name the targets, and end")
+	cmd.Flags().StringVar(&listen, "listen", "", "answer HTTP at `HOST:PORT`, a loopback address (default as configured, else not at all)")
 	return cmd
 }
 
-func (a *app) serve(ctx context.Context, check bool) error {
+func (a *app) serve(ctx context.Context, listen string, check bool) error {
 	c, err := a.config()
 	if err != nil {
 		return err
 	}
 	if len(c.Targets) == 0 {
 		return unreadable(errors.New("the configuration names no targets: nothing could be delivered"))
+	}
+	if listen != "" {
+		c.Listen = listen
+	}
+	if c.Listen != "" {
+		if err := web.CheckListen(c.Listen); err != nil {
+			return unreadable(err)
+		}
 	}
 	n, err := node.Open(ctx, c)
 	if err != nil {
@@ -66,10 +78,24 @@ func (a *app) serveTargets(ctx context.Context, n *node.Node, c node.Config, che
 	if err := a.print("serving %s\n", clean(c.Store)); err != nil {
 		return err
 	}
-	if err := n.Run(ctx); err != nil {
-		return fmt.Errorf("delivering: %w", err)
+	g, ctx := errgroup.WithContext(ctx)
+	if c.Listen != "" {
+		l, err := web.Listen(ctx, c.Listen)
+		if err != nil {
+			return unreadable(err)
+		}
+		if err := a.print("listening on http://%s\n", l.Addr()); err != nil {
+			return err
+		}
+		g.Go(func() error { return web.Serve(ctx, l, n) })
 	}
-	return nil
+	g.Go(func() error {
+		if err := n.Run(ctx); err != nil {
+			return fmt.Errorf("delivering: %w", err)
+		}
+		return nil
+	})
+	return g.Wait()
 }
 
 // describe says what a target is and where.

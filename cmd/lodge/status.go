@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/hint"
 	"github.com/lodgehq/lodge/node"
 )
 
@@ -18,29 +19,31 @@ func newStatus(a *app) *cobra.Command {
 	var after int64
 	var limit int
 	cmd := &cobra.Command{
-		Use:   "status [KEY|DIGEST]",
+		Use:   "status [KEY|DIGEST|CVE|PURL|COMPONENT]",
 		Short: "Show deliveries and targets",
-		Long: `Show what became of the envelopes in the local store: those of an idempotency KEY, with the
-history of each delivery; those about a subject (image, file) with a DIGEST; or all, oldest
-first, after the targets. A target that is held takes nothing until that is mended.
+		Long: `Show what became of the envelopes in the local store: those of an idempotency KEY or about a
+subject (image, file) with a DIGEST, with the history of each delivery; those about a
+vulnerability (CVE-2026-1234, GHSA-…), a package (pkg:…) or a COMPONENT; or all, oldest first,
+after the targets. A target that is held takes nothing until that is mended.
 
 Nothing is sent, and nobody is asked: this is what the store knows.`,
 		Example: `  lodge status
   lodge status --after 1200 --limit 100
+  lodge status CVE-2024-3094
   lodge status $(lodge key vex.dsse.json | cut -d' ' -f1) -o json`,
 		Args: takes(0, 1, ""),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			var digest lodge.Digest
+			var about topic
 			if len(args) > 0 {
 				var err error
-				if digest, err = parseDigest(args[0]); err != nil {
+				if about, err = parseTopic(args[0]); err != nil {
 					return err
 				}
 			}
 			if limit < 1 {
 				return misused("--limit %d: want 1 or more", limit)
 			}
-			return a.status(cmd.Context(), digest, after, limit, output)
+			return a.status(cmd.Context(), about, after, limit, output)
 		},
 	}
 	cmd.Flags().Int64Var(&after, "after", 0, "begin behind the delivery with this `ID`")
@@ -57,7 +60,30 @@ func parseDigest(s string) (lodge.Digest, error) {
 	return d, err
 }
 
-func (a *app) status(ctx context.Context, digest lodge.Digest, after int64, limit int, output format) error {
+// topic is what somebody asks about.
+type topic struct {
+	text   string
+	digest lodge.Digest // a key, or what is attested; zero where it is something else
+	scopes []string     // by which it is found; empty where nothing was asked
+}
+
+func parseTopic(s string) (topic, error) {
+	t := topic{text: s, scopes: hint.Lookup(s)}
+	if digest, err := lodge.ParseDigest(s); err == nil {
+		t.digest = digest
+	} else if strings.HasPrefix(s, "sha256:") {
+		return t, misused("%v", err)
+	}
+	if len(t.scopes) == 0 {
+		return t, misused("%q: want a key, a digest, a vulnerability id, a package URL or a component", s)
+	}
+	return t, nil
+}
+
+// maxHistory is up to how many deliveries are shown with their history.
+const maxHistory = 20
+
+func (a *app) status(ctx context.Context, about topic, after int64, limit int, output format) error {
 	n, err := a.openStore(ctx)
 	if err != nil {
 		return err
@@ -67,7 +93,11 @@ func (a *app) status(ctx context.Context, digest lodge.Digest, after int64, limi
 	if err != nil {
 		return err
 	}
-	found, err := n.Deliveries(ctx, digest, after, limit+1)
+	find := func() ([]lodge.Delivery, error) { return n.Deliveries(ctx, about.digest, after, limit+1) }
+	if about.digest.IsZero() && len(about.scopes) > 0 {
+		find = func() ([]lodge.Delivery, error) { return n.DeliveriesAbout(ctx, about.scopes, after, limit+1) }
+	}
+	found, err := find()
 	if err != nil {
 		return err
 	}
@@ -75,10 +105,11 @@ func (a *app) status(ctx context.Context, digest lodge.Digest, after int64, limi
 	if more {
 		found = found[:limit]
 	}
-	if len(found) == 0 && !digest.IsZero() {
-		return fmt.Errorf("nothing of %s: %w", digest, lodge.ErrNotFound)
+	if len(found) == 0 && about.text != "" {
+		return fmt.Errorf("nothing about %s: %w", about.text, lodge.ErrNotFound)
 	}
-	rows, err := statusRows(ctx, n, found, targets, !digest.IsZero())
+	whole := about.text != "" && len(found) <= maxHistory
+	rows, err := statusRows(ctx, n, found, targets, whole)
 	if err != nil {
 		return err
 	}
@@ -88,7 +119,7 @@ func (a *app) status(ctx context.Context, digest lodge.Digest, after int64, limi
 				return err
 			}
 		}
-	} else if err := a.print("%s", statusText(rows, targets, digest)); err != nil {
+	} else if err := a.print("%s", statusText(rows, targets, whole)); err != nil {
 		return err
 	}
 	if more {
@@ -113,7 +144,10 @@ type statusRow struct {
 	Held     *lodge.Error       `json:"held,omitempty"`
 	Receipt  *lodge.Receipt     `json:"receipt,omitempty"`
 	Error    *lodge.Error       `json:"error,omitempty"`
-	History  []lodge.Transition `json:"history,omitempty"` // where a key or digest is asked for
+	History  []lodge.Transition `json:"history,omitempty"` // where few are asked for
+
+	VEX       map[lodge.Move]int `json:"vex,omitempty"`       // how many claims changed what when it was lodged; where few are asked for
+	Triggered []string           `json:"triggered,omitempty"` // policies that were asked to look again
 }
 
 func statusRows(ctx context.Context, n *node.Node, found []lodge.Delivery, targets []lodge.TargetStatus, history bool) ([]statusRow, error) {
@@ -133,15 +167,20 @@ func statusRows(ctx context.Context, n *node.Node, found []lodge.Delivery, targe
 			if rows[i].History, err = n.History(ctx, d.ID); err != nil {
 				return nil, err
 			}
+			reaction, err := n.Reaction(ctx, d.Key, d.Signer)
+			if err != nil {
+				return nil, err
+			}
+			rows[i].VEX, rows[i].Triggered = reaction.Moves, reaction.Triggered
 		}
 	}
 	return rows, nil
 }
 
-// statusText is the table, or for a digest one block per delivery.
-func statusText(rows []statusRow, targets []lodge.TargetStatus, digest lodge.Digest) string {
+// statusText is the table, or one block per delivery with its history.
+func statusText(rows []statusRow, targets []lodge.TargetStatus, whole bool) string {
 	var b strings.Builder
-	if !digest.IsZero() {
+	if whole {
 		for _, row := range rows {
 			row.block(&b)
 		}
@@ -183,6 +222,16 @@ func (r statusRow) outcome() string {
 	return ""
 }
 
+// vex says what the claims of an envelope changed.
+func (r statusRow) vex() string {
+	text := lodge.CountMoves(r.VEX)
+	if text != "" && len(r.Triggered) == 0 && r.VEX[lodge.Unchanged]+r.VEX[lodge.Outdated] > 0 &&
+		r.VEX[lodge.Tightened]+r.VEX[lodge.Loosened]+r.VEX[lodge.Changed] == 0 {
+		text += ": it says nothing new, so no policy is triggered"
+	}
+	return text
+}
+
 // block describes one delivery with its history.
 func (r statusRow) block(b *strings.Builder) {
 	line := func(name, value string) {
@@ -202,6 +251,8 @@ func (r statusRow) block(b *strings.Builder) {
 	if r.Receipt != nil && r.Receipt.OCI != nil {
 		line("reference", r.Receipt.OCI.Reference)
 	}
+	line("VEX", r.vex())
+	line("triggered", strings.Join(r.Triggered, " "))
 	for _, h := range r.History {
 		text := string(h.To)
 		if h.Error != nil {

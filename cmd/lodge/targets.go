@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,6 +22,8 @@ type targetFlags struct {
 	logReadURL  string
 	trustedRoot string
 	oci         []string
+	tsa         []string
+	signing     string
 }
 
 func (f *targetFlags) add(cmd *cobra.Command) {
@@ -30,6 +33,8 @@ func (f *targetFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.logOrigin, "log-origin", "", "first line of that log's checkpoints, its `NAME` (default for v2: the host name)")
 	flags.StringVar(&f.logReadURL, "log-read-url", "", "`URL` where that log, of v2, serves checkpoint and tile/… (default URL/api/v2)")
 	flags.StringVar(&f.trustedRoot, "trusted-root", "", "Sigstore trusted_root.json `FILE` that logs and certificates are verified with")
+	flags.StringArrayVar(&f.tsa, "tsa", nil, "timestamp authority by the `URL` that takes RFC 3161 queries, to take a timestamp when an envelope is accepted; repeatable")
+	flags.StringVar(&f.signing, "signing-config", "", "Sigstore SigningConfig v0.2 `FILE` that names logs and timestamp authorities, as --log and --tsa do")
 	flags.StringArrayVar(&f.oci, "oci", nil, "repository `REPO` to attach it in, to every subject of the statement that is there, or to the one that is named: REPO@sha256:…; repeatable")
 }
 
@@ -40,7 +45,15 @@ type route struct {
 }
 
 // apply puts the targets that the flags name into c and says which way an envelope goes.
-func (f *targetFlags) apply(c *node.Config) ([]route, error) {
+func (f *targetFlags) apply(a *app, c *node.Config) ([]route, error) {
+	if f.signing != "" {
+		logs, tsa, err := a.signingConfig(f.signing, time.Now())
+		if err != nil {
+			return nil, err
+		}
+		f.logs, f.tsa = slices.Concat(f.logs, logs), slices.Concat(f.tsa, tsa)
+	}
+	c.Follow = nil // the daemon does that
 	c.Targets = maps.Clone(c.Targets)
 	if c.Targets == nil {
 		c.Targets = map[string]node.Target{}
@@ -52,6 +65,7 @@ func (f *targetFlags) apply(c *node.Config) ([]route, error) {
 		}
 		c.TrustedRoot = path
 	}
+	c.TSA = slices.Concat(c.TSA, f.tsa)
 	logs, err := f.applyLogs(c)
 	if err != nil {
 		return nil, err
