@@ -4,8 +4,8 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,171 +19,75 @@ import (
 
 var target = lodge.Target{Name: "log", Kind: lodge.KindLog, Address: "https://log.example"}
 
-// statements notes the SQL that the store logs when it prepares a statement.
-type statements struct {
-	slog.Handler
-	sql *[]string
-}
-
-func (s statements) Enabled(context.Context, slog.Level) bool { return true }
-
-func (s statements) Handle(_ context.Context, r slog.Record) error {
-	r.Attrs(func(a slog.Attr) bool {
-		if r.Message == "statement" && a.Key == "sql" {
-			*s.sql = append(*s.sql, a.Value.String())
-		}
-		return true
-	})
-	return nil
-}
-
-// recorded returns the SQL that f makes a store prepare.
-func recorded(f func() error) (sql []string, err error) {
-	before := slog.Default()
-	slog.SetDefault(slog.New(statements{before.Handler(), &sql}))
-	defer slog.SetDefault(before)
-	return sql, f()
-}
-
 func bytes(n int) []byte {
 	b := make([]byte, n)
 	_, _ = rand.Read(b) // it never fails
 	return b
 }
 
+// submission is that of a statement about one artifact, with the hints of a VEX document.
 func submission(size int) lodge.Submission {
+	subject := lodge.Digest(bytes(32))
+	scopes := []string{"artifact:" + subject.String(), "component:app", fmt.Sprintf("cve:CVE-2026-%x", bytes(3)),
+		"predicate:https://openvex.dev/ns/v0.2.0", "purl:pkg:oci/app@" + subject.String()}
+	document := fmt.Appendf(nil, `{"claims":[],"kind":"openvex","scopes":["%s"],"v":1}`, strings.Join(scopes, `","`))
 	return lodge.Submission{Key: lodge.Digest(bytes(32)), Signer: lodge.KeySigner([]byte("key")), Raw: bytes(size), SPKI: make([]byte, 91),
-		Subjects: []lodge.Digest{lodge.Digest(bytes(32))}}
+		Subjects: []lodge.Digest{subject}, Hints: lodge.Hints{Version: "1", Document: document, Scopes: scopes}}
 }
 
-// row is one accept as arguments of the statements.
-type row struct{ envelope, delivery, history, event []any }
-
-func newRow(size int) row {
-	now := time.Now()
-	sub := submission(size)
-	d := lodge.Delivery{Key: sub.Key, Signer: sub.Signer, Target: target, State: lodge.Queued}
-	e := lodge.QueuedEvent(d, now)
-	return row{
-		envelope: []any{sub.Key[:], string(sub.Signer), sub.Raw, sub.SPKI, `["` + sub.Subjects[0].String() + `"]`, "[]"},
-		delivery: []any{int64(0), []byte{}, string(lodge.Queued), now.UnixMicro(), target.Address},
-		history:  []any{int64(0), 0, "", string(lodge.Queued), now.UnixMicro(), nil, nil},
-		event:    []any{int64(0), e.ID[:], string(e.Type), e.Source, e.Subject, now.UnixMicro(), string(e.Data)},
-	}
-}
-
-// floor runs the statements of an accept as fast as the database allows.
+// floor runs statements as fast as the database allows: in one goroutine, made in advance.
 type floor struct {
-	db     *sql.DB
-	conn   *sql.Conn
-	before []*sql.Stmt // of a transaction
-	stmts  [4]*sql.Stmt
-	last   []*sql.Stmt // before the events: the lock, where there is one, and the last sequence
-	commit *sql.Stmt
+	db    *sql.DB
+	conn  *sql.Conn
+	stmts map[string]*sql.Stmt
 }
 
-// newFloor prepares the SQL of an accept, as it was recorded.
-func newFloor(driver, dsn string, accept []string) (_ *floor, err error) {
-	f := &floor{}
-	if f.db, err = sql.Open(driver, dsn); err != nil {
+func newFloor(driver, dsn string) (*floor, error) {
+	db, err := sql.Open(driver, dsn)
+	if err != nil {
 		return nil, err
 	}
-	ctx := context.Background()
-	if f.conn, err = f.db.Conn(ctx); err != nil {
-		return nil, err
-	}
-	for _, query := range accept {
-		st, err := f.conn.PrepareContext(ctx, query)
-		if err != nil {
-			return nil, err
-		}
-		switch {
-		case strings.HasPrefix(query, "BEGIN"):
-			f.before = append(f.before, st)
-		case strings.HasPrefix(query, "INSERT INTO envelope"):
-			f.stmts[0] = st
-		case strings.HasPrefix(query, "INSERT INTO delivery"):
-			f.stmts[1] = st
-		case strings.HasPrefix(query, "INSERT INTO history"):
-			f.stmts[2] = st
-		case strings.HasPrefix(query, "INSERT INTO outbox"):
-			f.stmts[3] = st
-		case strings.HasPrefix(query, "SELECT"):
-			f.last = append(f.last, st)
-		case query == "COMMIT":
-			f.commit = st
-		default:
-			return nil, fmt.Errorf("an accept has another statement: %s", query)
-		}
-	}
-	return f, nil
+	conn, err := db.Conn(context.Background())
+	return &floor{db, conn, map[string]*sql.Stmt{}}, err
 }
 
 func (f *floor) close() {
+	for _, st := range f.stmts {
+		_ = st.Close()
+	}
 	_ = f.conn.Close()
 	_ = f.db.Close()
 }
 
-// batch commits rows in one transaction.
-func (f *floor) batch(rows []row) error {
+// run runs a transaction, each statement prepared once.
+func (f *floor) run(tx transaction) error {
 	ctx := context.Background()
-	for _, st := range f.before {
-		if _, err := st.ExecContext(ctx); err != nil {
-			return err
-		}
-	}
-	for i := range rows {
-		r := &rows[i]
-		if err := f.stmts[0].QueryRowContext(ctx, r.envelope...).Scan(&r.delivery[0]); err != nil {
-			return err
-		}
-		if err := f.stmts[1].QueryRowContext(ctx, r.delivery...).Scan(&r.history[0]); err != nil {
-			return err
-		}
-		if _, err := f.stmts[2].ExecContext(ctx, r.history...); err != nil {
-			return err
-		}
-	}
-	var last int64
-	for _, st := range f.last {
-		var column any
-		if err := st.QueryRowContext(ctx).Scan(&column); err != nil {
-			return err
-		}
-		last, _ = column.(int64)
-	}
-	for i := range rows {
-		last++
-		rows[i].event[0] = last
-		if _, err := f.stmts[3].ExecContext(ctx, rows[i].event...); err != nil {
-			return err
-		}
-	}
-	_, err := f.commit.ExecContext(ctx)
-	return err
-}
-
-// rate commits batches of n rows, which are built outside of the time that counts.
-func (f *floor) rate(n, size int, span time.Duration) (float64, error) {
-	var spent time.Duration
-	count := 0
-	for spent < span {
-		batches := make([][]row, max(1, 1024/n))
-		for i := range batches {
-			for range n {
-				batches[i] = append(batches[i], newRow(size))
+	for _, s := range tx {
+		st := f.stmts[s.sql]
+		if st == nil {
+			var err error
+			if st, err = f.conn.PrepareContext(ctx, s.sql); err != nil {
+				return err
 			}
+			f.stmts[s.sql] = st
 		}
-		begin := time.Now()
-		for _, rows := range batches {
-			if err := f.batch(rows); err != nil {
-				return 0, err
+		if !strings.HasPrefix(s.sql, "SELECT") && !strings.Contains(s.sql, "RETURNING") {
+			if _, err := st.ExecContext(ctx, s.args...); err != nil {
+				return err
 			}
-			count += n
+			continue
 		}
-		spent += time.Since(begin)
+		rows, err := st.QueryContext(ctx, s.args...)
+		if err != nil {
+			return err
+		}
+		for rows.Next() {
+		}
+		if err := errors.Join(rows.Err(), rows.Close()); err != nil {
+			return err
+		}
 	}
-	return float64(count) / spent.Seconds(), nil
+	return nil
 }
 
 // appendRate writes n payloads at a time to a file, each time with an fsync.

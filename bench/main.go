@@ -1,8 +1,9 @@
 // Command bench measures the store against two limits taken in the same run: the disk's
 // own (append and fsync), and the floor (the statements that the store runs, in one
-// goroutine, with batches of the same size built in advance). It prints a report.
+// goroutine, with batches of the same size built in advance); and hints against
+// encoding/json. It prints a report.
 //
-// It is for developers alone, and may import the root package and package store.
+// It is for developers alone, and may import the root package and packages store, hint and event.
 package main
 
 import (
@@ -45,6 +46,9 @@ func run(dir, postgres, child string, rounds, rows int, span time.Duration) erro
 		dir = made
 	}
 	b := &bench{dir: dir, span: span, rates: map[string][]float64{}}
+	if err := b.hints(rounds); err != nil {
+		return err
+	}
 	if err := b.sqlite(rounds); err != nil {
 		return err
 	}
@@ -66,8 +70,7 @@ type bench struct {
 	span    time.Duration
 	rates   map[string][]float64 // by name, one per round
 	written float64              // bytes that duplicates wrote, at worst
-	accept  []string             // SQL of an accept on SQLite
-	life    []string             // SQL of the rest of a life cycle
+	record  record               // on SQLite
 }
 
 // take records one measure.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,8 +10,10 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"time"
 
+	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/store"
 )
 
@@ -21,30 +24,6 @@ var callers = []int{1, 16, 256}
 // FULL costs, the store does not offer it.
 func options(synchronous string) string {
 	return "?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=cache_size(-24576)&_pragma=synchronous(" + synchronous + ")"
-}
-
-// record learns the SQL of an accept, and of the rest of a life cycle.
-func record(address string) (accept, life []string, err error) {
-	ctx := context.Background()
-	if err := prepare(address); err != nil {
-		return nil, nil, err
-	}
-	s, err := store.Open(ctx, address) // a connection prepares each statement once
-	if err != nil {
-		return nil, nil, err
-	}
-	accept, err = recorded(func() error {
-		_, err := s.Accept(ctx, submission(payload), orders, time.Now())
-		return err
-	})
-	if err != nil {
-		return nil, nil, err
-	}
-	due := make(chan struct{}, 1)
-	due <- struct{}{}
-	close(due)
-	life, err = recorded(func() error { return deliverAll(s, due) })
-	return accept, life, errors.Join(err, s.Close())
 }
 
 // prepare makes a store with the target in it.
@@ -63,7 +42,7 @@ type system struct {
 	drop   func(string)  // removes it
 	driver string        // for the floor
 	dsn    func(address, synchronous string) string
-	accept []string // SQL
+	record record
 }
 
 // withStore measures a store on a new database.
@@ -78,24 +57,41 @@ func (sys *system) withStore(measure func(*store.Store) (float64, error)) (float
 	return rate, errors.Join(err, s.Close())
 }
 
-func (sys *system) floorRate(n int, synchronous string, span time.Duration) (float64, error) {
-	address := sys.fresh()
-	defer sys.drop(address)
-	if err := prepare(address); err != nil {
-		return 0, err
+// floorRate runs transactions that take so many envelopes on new databases, again and again
+// for that long.
+func (sys *system) floorRate(all []transaction, synchronous string, span time.Duration) (float64, error) {
+	var spent time.Duration
+	done := 0.0
+	for spent < span {
+		address := sys.fresh()
+		if err := prepare(address); err != nil {
+			return 0, err
+		}
+		f, err := newFloor(sys.driver, sys.dsn(address, synchronous))
+		if err != nil {
+			return 0, err
+		}
+		begin := time.Now()
+		for i := range all {
+			if err = f.run(all[i]); err != nil {
+				break
+			}
+		}
+		spent += time.Since(begin)
+		done += recorded
+		f.close()
+		sys.drop(address)
+		if err != nil {
+			return 0, err
+		}
 	}
-	f, err := newFloor(sys.driver, sys.dsn(address, synchronous), sys.accept)
-	if err != nil {
-		return 0, err
-	}
-	defer f.close()
-	return f.rate(n, payload, span)
+	return done / spent.Seconds(), nil
 }
 
 // round takes every measure once, what is compared next to each other.
 func (b *bench) round(sys *system) error {
 	for _, n := range callers {
-		if err := b.take(fmt.Sprintf("%sfloor %d", sys.prefix, n), func() (float64, error) { return sys.floorRate(n, "FULL", b.span) }); err != nil {
+		if err := b.take(fmt.Sprintf("%sfloor %d", sys.prefix, n), func() (float64, error) { return sys.floorRate(sys.record.accept(n), "FULL", b.span) }); err != nil {
 			return err
 		}
 		if err := b.take(fmt.Sprintf("%saccept %d", sys.prefix, n), func() (float64, error) {
@@ -104,10 +100,30 @@ func (b *bench) round(sys *system) error {
 			return err
 		}
 	}
+	if err := b.take(sys.prefix+"life cycle floor 256", func() (float64, error) {
+		return sys.floorRate(sys.record.lifeCycle(256), "FULL", b.span)
+	}); err != nil {
+		return err
+	}
 	if err := b.take(sys.prefix+"life cycle 256", func() (float64, error) {
 		return sys.withStore(func(s *store.Store) (float64, error) { return lifeRate(s, 256, b.span) })
 	}); err != nil {
 		return err
+	}
+	for _, events := range []struct {
+		of   string
+		work func(*store.Store) error
+	}{
+		{"events of life cycles to a file 256", func(s *store.Store) error { _, err := lifeRate(s, 256, b.span); return err }},
+		{"events of policies to a file", func(s *store.Store) error { return ask(s, b.span) }},
+	} {
+		if err := b.take(sys.prefix+events.of, func() (float64, error) {
+			return sys.withStore(func(s *store.Store) (float64, error) {
+				return sinkRate(s, b.dir, func() error { return events.work(s) })
+			})
+		}); err != nil {
+			return err
+		}
 	}
 	return b.take(sys.prefix+"duplicates 256", func() (float64, error) {
 		return sys.withStore(func(s *store.Store) (float64, error) {
@@ -126,10 +142,10 @@ func (b *bench) sqlite(rounds int) (err error) {
 		driver: "sqlite",
 		dsn:    func(path, synchronous string) string { return "file:" + path + options(synchronous) },
 	}
-	if sys.accept, b.life, err = record(sys.fresh()); err != nil {
+	if sys.record, err = newRecord(sys.fresh()); err != nil {
 		return err
 	}
-	b.accept = sys.accept
+	b.record = sys.record
 	for range rounds {
 		for _, n := range callers {
 			if err := b.take(fmt.Sprintf("append %d", n), func() (float64, error) { return appendRate(b.dir, n, b.span) }); err != nil {
@@ -139,7 +155,7 @@ func (b *bench) sqlite(rounds int) (err error) {
 		if err := b.round(sys); err != nil {
 			return err
 		}
-		if err := b.take("NORMAL floor 256", func() (float64, error) { return sys.floorRate(256, "NORMAL", b.span) }); err != nil {
+		if err := b.take("NORMAL floor 256", func() (float64, error) { return sys.floorRate(sys.record.accept(256), "NORMAL", b.span) }); err != nil {
 			return err
 		}
 	}
@@ -155,7 +171,7 @@ func (b *bench) postgres(rounds int, address string) (err error) {
 		driver: "pgx",
 		dsn:    func(address, _ string) string { return address },
 	}
-	if sys.accept, _, err = record(sys.fresh()); err != nil {
+	if sys.record, err = newRecord(sys.fresh()); err != nil {
 		return err
 	}
 	for range rounds {
@@ -173,7 +189,7 @@ func remove(path string) {
 }
 
 func emptied(address string) {
-	f, err := newFloor("pgx", address, nil)
+	f, err := newFloor("pgx", address)
 	if err == nil {
 		_, _ = f.conn.ExecContext(context.Background(), "DROP SCHEMA public CASCADE; CREATE SCHEMA public")
 		f.close()
@@ -210,18 +226,24 @@ func (b *bench) fill(path string, rows int) error {
 	if err := prepare(path); err != nil {
 		return err
 	}
-	f, err := newFloor("sqlite", "file:"+path+options("OFF"), b.accept)
+	db, err := sql.Open("sqlite", "file:"+path+options("OFF"))
 	if err != nil {
 		return err
 	}
-	defer f.close()
-	const batch = 10_000
-	for done := 0; done < rows; done += batch {
-		made := make([]row, min(batch, rows-done))
-		for i := range made {
-			made[i] = newRow(512)
+	defer db.Close()
+	for _, query := range []string{
+		`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
+		INSERT INTO envelope (key, signer, raw, subjects, scopes) SELECT randomblob(32), 'sha256:' || printf('%064x', 1), randomblob(512), '[]', '[]' FROM n`,
+		`INSERT INTO delivery (envelope_id, target_id, subject, state, accepted_at, since, due_at) SELECT id, 1, x'', 'queued', ?1 + id, ?1 + id, ?1 + id FROM envelope`,
+		`INSERT INTO history (delivery_id, attempt, from_state, to_state, at) SELECT id, 0, '', 'queued', ? FROM delivery`,
+		`INSERT INTO outbox (seq, id, type, source, subject, at, data, envelope_id) SELECT id, randomblob(32), 'dev.lodge.EntryQueued.v1',
+			'https://log.example', 'sha256:' || printf('%064x', id), ?, printf('%300s', 'data'), envelope_id FROM delivery`,
+	} {
+		arg := any(time.Now().Add(-time.Hour).UnixMicro())
+		if strings.HasPrefix(query, "WITH") {
+			arg = rows
 		}
-		if err := f.batch(made); err != nil {
+		if _, err := db.ExecContext(context.Background(), query, arg); err != nil {
 			return err
 		}
 	}
@@ -260,7 +282,7 @@ func measureChild(address string, span time.Duration, out io.Writer) error {
 	begin, claimed := time.Now(), 0
 	for claimed < 4096 {
 		now := time.Now()
-		jobs, err := s.Claim(context.Background(), target.Address, 256, now, now.Add(time.Hour))
+		jobs, err := s.Claim(context.Background(), target.Address, lodge.PickDue, 256, now, now.Add(time.Hour))
 		if err != nil {
 			return err
 		}

@@ -155,7 +155,7 @@ func deliverAll(s *store.Store, due <-chan struct{}) error {
 		}
 		for n > 0 { // the claim may come a microsecond too early
 			now := time.Now()
-			jobs, err := s.Claim(ctx, target.Address, n, now, now.Add(time.Minute))
+			jobs, err := s.Claim(ctx, target.Address, lodge.PickDue, n, now, now.Add(time.Minute))
 			if err != nil {
 				return err
 			}
@@ -179,23 +179,33 @@ func deliverAll(s *store.Store, due <-chan struct{}) error {
 
 // deliver takes a claimed delivery to verified. Sizes are those of a Rekor v2 log.
 func deliver(s *store.Store, job lodge.Job) error {
-	ctx := context.Background()
-	if err := s.Load(ctx, &job); err != nil {
+	if err := s.Load(context.Background(), &job); err != nil {
 		return err
 	}
+	if err := send(s, &job); err != nil {
+		return err
+	}
+	return verify(s, job)
+}
+
+func send(s *store.Store, job *lodge.Job) error {
 	now := time.Now()
 	d := job.Delivery
 	d.State, d.Due = lodge.Sending, now.Add(time.Minute)
 	intent := lodge.Intent{Request: make([]byte, 500), LeafHash: lodge.Digest(bytes(32)), LogID: logID, ReadURL: target.Address, TreeSize: 1 << 20}
-	if err := s.Advance(ctx, lodge.Change{Delivery: d, From: lodge.Queued, Intent: &intent}, now); err != nil {
-		return err
-	}
+	err := s.Advance(context.Background(), lodge.Change{Delivery: d, From: job.State, Intent: &intent}, now)
+	job.Delivery = d
+	return err
+}
+
+func verify(s *store.Store, job lodge.Job) error {
 	proof := lodge.InclusionProof{LogIndex: job.ID, TreeSize: 1 << 20, Hashes: make([]lodge.Digest, 20), Checkpoint: strings.Repeat("c", 250)}
 	entry := lodge.Entry{Kind: "hashedrekord", Version: "0.0.2", Body: make([]byte, 500), Receipt: lodge.LogReceipt{
-		Origin: "log.example", LogID: logID, LogIndex: job.ID, LeafHash: intent.LeafHash, InclusionProof: &proof}}
+		Origin: "log.example", LogID: logID, LogIndex: job.ID, LeafHash: lodge.Digest(bytes(32)), InclusionProof: &proof}}
+	d := job.Delivery
 	d.State, d.Receipt = lodge.Verified, &lodge.Receipt{Log: &entry.Receipt}
-	now = time.Now()
-	return s.Advance(ctx, lodge.Change{Delivery: d, From: lodge.Sending, Entry: &entry, Events: []lodge.Event{
+	now := time.Now()
+	return s.Advance(context.Background(), lodge.Change{Delivery: d, From: lodge.Sending, Entry: &entry, Events: []lodge.Event{
 		lodge.LogEvent(lodge.EntryLogged, d, now), lodge.LogEvent(lodge.InclusionVerified, d, now)}}, now)
 }
 
