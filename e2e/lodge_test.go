@@ -54,6 +54,12 @@ func TestReceiptCacheAvoidsNetwork(t *testing.T) { on(t, scenario.ReceiptCacheAv
 func TestBadLog(t *testing.T)                    { t.Parallel(); scenario.BadLog(t, site) }
 func TestBadRegistry(t *testing.T)               { on(t, scenario.BadRegistry) }
 
+func TestOutageOutlivesCertificate(t *testing.T) { on(t, scenario.OutageOutlivesCertificate) }
+
+func TestEvidenceOffline(t *testing.T) {
+	on(t, func(t *testing.T, s *scenario.Site) { scenario.EvidenceOffline(t, s, "../docs/evidence.md") })
+}
+
 func TestKeyIsDeterministic(t *testing.T) {
 	t.Parallel()
 	vectors, err := os.ReadFile("../dsse/testdata/keys.json")
@@ -62,3 +68,13 @@ func TestKeyIsDeterministic(t *testing.T) {
 	}
 	scenario.KeyIsDeterministic(t, site(t), vectors)
 }
+
+func TestEntryLoggedEvent(t *testing.T)            { on(t, scenario.EntryLoggedEvent) }
+func TestEntryQueuedBeforeSubmission(t *testing.T) { on(t, scenario.EntryQueuedBeforeSubmission) }
+func TestInclusionVerifiedEvent(t *testing.T)      { on(t, scenario.InclusionVerifiedEvent) }
+func TestEntryFailedEvent(t *testing.T)            { on(t, scenario.EntryFailedEvent) }
+func TestHintsFromAttestation(t *testing.T)        { on(t, scenario.HintsFromAttestation) }
+func TestEventHistory(t *testing.T)                { on(t, scenario.EventHistory) }
+func TestSameFactSameID(t *testing.T)              { on(t, scenario.SameFactSameID) }
+func TestScopeNarrowsTrigger(t *testing.T)         { on(t, scenario.ScopeNarrowsTrigger) }
+func TestVEXTransition(t *testing.T)               { on(t, scenario.VEXTransition) }

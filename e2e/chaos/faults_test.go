@@ -124,7 +124,7 @@ func answersOfRegistry(t *testing.T) {
 
 // timeLimits has the log give up requests that it goes on to apply.
 func timeLimits(t *testing.T) {
-	const n, hasty = 200, 24
+	const n, hasty = 200, 100
 	t.Run("Grpc-Timeout", func(t *testing.T) {
 		t.Parallel()
 		p := newPlace(t, servers.StartRekorV2(t, servers.RekorV2Config{Forgetful: true, CheckpointInterval: time.Second}), nil)

@@ -101,11 +101,11 @@ func (p *place) relist(done func() bool) {
 		p.t.Fatal(err)
 	}
 	engine, err := deliver.New(deliver.Config{ // nothing is left to be delivered, so it needs no more
-		Store:  s,
-		Relist: 200 * time.Millisecond,
+		Store: s,
 		Targets: []deliver.Target{{
 			Target:     lodge.Target{Kind: lodge.KindRepository, Name: "images", Address: repository.Address()},
 			Repository: repository,
+			Relist:     200 * time.Millisecond,
 		}},
 	})
 	if err != nil {

@@ -24,9 +24,23 @@ func TestRepushNoDuplicate(t *testing.T)         { scenario.RepushNoDuplicate(t,
 func TestReceiptCacheAvoidsNetwork(t *testing.T) { scenario.ReceiptCacheAvoidsNetwork(t, site(t)) }
 func TestBadLog(t *testing.T)                    { scenario.BadLog(t, site) }
 
+func TestVerifiesFaster(t *testing.T) {
+	scenario.VerifiesFaster(t, scenario.NewSite(t, servers.StartRekorV2(t, servers.RekorV2Config{})))
+}
+
 func TestCosignVerifies(t *testing.T) {
 	t.Run("v1", func(t *testing.T) { scenario.CosignVerifies(t, site(t)) })
 	t.Run("v2", func(t *testing.T) {
 		scenario.CosignVerifies(t, scenario.NewSite(t, servers.StartRekorV2(t, servers.RekorV2Config{})))
 	})
 }
+
+func TestEntryLoggedEvent(t *testing.T)            { scenario.EntryLoggedEvent(t, site(t)) }
+func TestEntryQueuedBeforeSubmission(t *testing.T) { scenario.EntryQueuedBeforeSubmission(t, site(t)) }
+func TestInclusionVerifiedEvent(t *testing.T)      { scenario.InclusionVerifiedEvent(t, site(t)) }
+func TestEntryFailedEvent(t *testing.T)            { scenario.EntryFailedEvent(t, site(t)) }
+func TestHintsFromAttestation(t *testing.T)        { scenario.HintsFromAttestation(t, site(t)) }
+func TestEventHistory(t *testing.T)                { scenario.EventHistory(t, site(t)) }
+func TestSameFactSameID(t *testing.T)              { scenario.SameFactSameID(t, site(t)) }
+func TestScopeNarrowsTrigger(t *testing.T)         { scenario.ScopeNarrowsTrigger(t, site(t)) }
+func TestVEXTransition(t *testing.T)               { scenario.VEXTransition(t, site(t)) }

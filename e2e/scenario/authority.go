@@ -3,6 +3,7 @@ package scenario
 import (
 	"crypto/ecdsa"
 	"crypto/x509"
+	"slices"
 	"testing"
 	"time"
 
@@ -22,6 +23,8 @@ type authority struct {
 	root, issuer *x509.Certificate
 	key          *ecdsa.PrivateKey   // of issuer
 	timestamps   *ca.VirtualSigstore // of which only the timestamp authority is used
+	others       []root.TimestampingAuthority
+	logs         map[string]*root.TransparencyLog
 }
 
 func newAuthority(t *testing.T) *authority {
@@ -48,7 +51,7 @@ func (a *authority) trustedRoot(s *Site) string {
 		ValidityPeriodStart: a.root.NotBefore, ValidityPeriodEnd: a.root.NotAfter, URI: "https://fulcio.test",
 	}
 	r, err := root.NewTrustedRoot(root.TrustedRootMediaType01, []root.CertificateAuthority{fulcio}, nil,
-		a.timestamps.TimestampingAuthorities(), nil)
+		slices.Concat(a.timestamps.TimestampingAuthorities(), a.others), a.logs)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -26,19 +26,19 @@ func ReceiptCacheAvoidsNetwork(t *testing.T, s *Site) {
 			if first[0].Duplicate() || first[1].Duplicate() {
 				t.Errorf("the first push: %+v", first)
 			}
-			before := p.traces()
-			for range 10 {
-				for _, envelope := range [][]byte{file, s.envelope(s.reformatted(statement), s.Signer.Signer, sha256Opts)} {
-					for i, d := range p.push(envelope) {
-						if !d.Duplicate() || d.ID != first[i].ID {
-							t.Errorf("pushed again: %+v", d)
+			again := [][]byte{file, s.envelope(s.reformatted(statement), s.Signer.Signer, sha256Opts)}
+			p.unseen(func() {
+				for range 10 {
+					for _, envelope := range again {
+						for i, d := range p.push(envelope) {
+							if !d.Duplicate() || d.ID != first[i].ID {
+								t.Errorf("pushed again: %+v", d)
+							}
 						}
 					}
 				}
-			}
-			if after := p.traces(); after != before {
-				t.Errorf("duplicates left traces: %+v, before %+v", after, before)
-			}
+			})
+			before := p.traces()
 			// The instruments do show what is no duplicate.
 			p.push(s.envelope(s.statement(2), s.Signer.Signer, sha256Opts))
 			if after := p.traces(); after.log == before.log || after.registry == before.registry || after.version == before.version {
@@ -138,6 +138,25 @@ func (p *program) push(envelope []byte) []lodge.Accepted {
 		}
 	}
 	return found
+}
+
+// unseen does work that must leave no traces. What runs beside it, such as the renewal of a lease,
+// writes now and then; if something was written at each of many attempts, it was the work.
+func (p *program) unseen(work func()) {
+	t := p.site.t
+	t.Helper()
+	var before, after traces
+	for range 50 {
+		before = p.traces()
+		work()
+		if after = p.traces(); after == before {
+			return
+		}
+		if after.log != before.log || after.registry != before.registry {
+			break // nothing beside it asks anybody
+		}
+	}
+	t.Errorf("it left traces: %+v, before %+v", after, before)
 }
 
 // traces are what can be seen of work from outside of lodge.

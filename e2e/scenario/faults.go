@@ -161,9 +161,12 @@ func (s *Site) answered() int {
 }
 
 // batch writes n envelopes, one a line.
-func (s *Site) batch(n int) string {
+func (s *Site) batch(n int) string { return s.batchOf(0, n) }
+
+// batchOf writes the envelopes of the statements [from,to), one a line.
+func (s *Site) batchOf(from, to int) string {
 	var lines bytes.Buffer
-	for i := range n {
+	for i := from; i < to; i++ {
 		lines.Write(s.envelope(s.statement(i), s.Signer.Signer, sha256Opts))
 		lines.WriteByte('\n')
 	}

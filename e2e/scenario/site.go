@@ -102,8 +102,23 @@ func (s *Site) With(r Registry, login servers.Login) *Site {
 // config is a lodge.yaml, which is JSON here.
 type config struct {
 	TrustedRoot string            `json:"trustedRoot,omitempty"`
+	TSA         []string          `json:"tsa,omitempty"`
+	Evidence    *evidenceConfig   `json:"evidence,omitempty"`
 	Targets     map[string]target `json:"targets"`
 	Deliver     []string          `json:"deliver"`
+	Follow      []string          `json:"follow,omitempty"`
+	Watch       *watchList        `json:"watch,omitempty"`
+}
+
+type watchList struct {
+	Every    string   `json:"every,omitempty"`
+	Patience string   `json:"patience,omitempty"`
+	Keys     []string `json:"keys,omitempty"`
+	Ours     bool     `json:"ours,omitempty"`
+}
+
+type evidenceConfig struct {
+	Directory string `json:"directory"`
 }
 
 type target struct {
@@ -117,6 +132,8 @@ type logTarget struct {
 	URL    string `json:"url"`
 	Key    string `json:"key"`
 	Origin string `json:"origin"`
+
+	Mirrors []string `json:"mirrors,omitempty"`
 }
 
 // Names of the targets.
@@ -190,7 +207,7 @@ func (s *Site) wantSize(n int64) {
 
 // submissions matches the requests by which something is added to the log.
 func (s *Site) submissions() servers.Match {
-	return servers.Requests("POST", "/log/entries")
+	return func(method, path string) bool { return method == "POST" && strings.HasSuffix(path, "/log/entries") }
 }
 
 // sent counts the requests so far by which something was added to the log.

@@ -28,7 +28,9 @@ var (
 	TrillianLogServer = Program{"trillian", trillian + "/cmd/trillian_log_server", trillianVersion}
 	TrillianLogSigner = Program{"trillian", trillian + "/cmd/trillian_log_signer", trillianVersion}
 	TrillianTree      = Program{"trillian", trillian + "/cmd/createtree", trillianVersion}
-	CosignCLI         = Program{"cosign", "github.com/sigstore/cosign/v3/cmd/cosign", "v3.1.3"}
+	// v2.1.4 and later ask for Go 1.27.
+	TimestampServer = Program{"timestamp-authority", "github.com/sigstore/timestamp-authority/v2/cmd/timestamp-server", "v2.1.3"}
+	CosignCLI       = Program{"cosign", "github.com/sigstore/cosign/v3/cmd/cosign", "v3.1.3"}
 )
 
 const (

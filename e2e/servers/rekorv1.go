@@ -18,6 +18,8 @@ type RekorV1Config struct {
 	Hostname string   // default rekor1.test
 	Key      *KeyPair // of the log; default a new ECDSA key on P-256
 	Flags    []string // further flags of rekor-server
+
+	of *RekorV1 // whose database it begins with a copy of
 }
 
 // RekorV1 is a rekor-server over Trillian, with a database of its own in a MariaDB or
@@ -33,7 +35,8 @@ type RekorV1 struct {
 	TreeID                      uint64
 	Key                         KeyPair
 
-	t TB
+	t        TB
+	database string // of Trillian
 }
 
 // StartRekorV1 starts a log and waits until it serves. Where there is no database server
@@ -52,6 +55,11 @@ func StartRekorV1(t TB, c RekorV1Config) *RekorV1 {
 	redis, index := redisServer(t) // before anything that is slow: these two may skip
 	database := newDatabase(t)
 	log.Redis = redis
+	log.database = database
+	if c.of != nil {
+		copyDatabase(t, c.of.database, database)
+		log.TreeID = c.of.TreeID
+	}
 	backend := log.startTrillian(database)
 	log.Origin = fmt.Sprintf("%s - %d", c.Hostname, log.TreeID)
 
@@ -96,6 +104,9 @@ func (log *RekorV1) startTrillian(database string) string {
 		ready: listens(signer),
 	}).start(t)
 
+	if log.TreeID != 0 {
+		return rpc // it has a tree
+	}
 	ctx, cancel := runContext(t)
 	defer cancel()
 	made := run(t, exec.CommandContext(ctx, install(t, TrillianTree), "--admin_server="+rpc), nil)

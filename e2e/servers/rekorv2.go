@@ -1,11 +1,15 @@
 package servers
 
 import (
+	"crypto"
+	"crypto/ed25519"
+	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -99,6 +103,17 @@ func (log *RekorV2) Front(t TB) *Proxy {
 	mux.Handle("/api/v2/tile/", files)
 	mux.Handle("/", Forward(log.URL))
 	return StartProxy(t, mux)
+}
+
+// LogIDV2 returns the id of a log with an Ed25519 key (C2SP signed-note, the key id before
+// it is cut).
+func LogIDV2(origin string, public crypto.PublicKey) ([]byte, error) {
+	key, ok := public.(ed25519.PublicKey)
+	if !ok {
+		return nil, fmt.Errorf("a key of type %T", public)
+	}
+	id := sha256.Sum256(slices.Concat([]byte(origin+"\n\x01"), key))
+	return id[:], nil
 }
 
 // Version is that of Rekor's protocol.

@@ -18,6 +18,20 @@ type Result struct {
 	Code           int // exit status; -1 where a signal ended it
 }
 
+// Need skips a test where a program is missing, or the command that is given of it fails.
+func Need(t TB, program string, args ...string) {
+	t.Helper()
+	if _, err := exec.LookPath(program); err != nil {
+		skip(t, "this test needs %s: %v", program, err)
+	}
+	if len(args) == 0 {
+		return
+	}
+	if out, err := exec.CommandContext(t.Context(), program, args...).CombinedOutput(); err != nil {
+		skip(t, "this test needs %s %q: %v: %s", program, args, err, out)
+	}
+}
+
 // run runs a command to its end. Any exit status is a result; a command that could not be
 // run, or not within runLimit, ends the test.
 func run(t TB, cmd *exec.Cmd, stdin io.Reader) Result {
