@@ -12,7 +12,7 @@ GOVULNDB ?= https://vuln.go.dev
 export CGO_ENABLED ?= 0
 
 .DEFAULT_GOAL := help
-.PHONY: build demo test simulate e2e interop chaos race bench lint vuln fuzz clean help
+.PHONY: build demo test simulate e2e interop chaos race bench bench-log lint vuln fuzz clean help
 
 build: ## build bin/lodge
 	go build -trimpath -ldflags '-s -w -X main.version=$(VERSION)' -o bin/lodge ./cmd/lodge
@@ -26,7 +26,7 @@ test: ## run all tests that need Go alone: unit, script, and end to end on Rekor
 	@$(MAKE) --no-print-directory e2e
 
 # What a test prints is shown where it is run in its own folder.
-simulate: ## run N schedules of faults (SEED: from that one on, else random), or as many as SIMTIME (1m) holds, on all cores
+simulate: ## run N schedules of faults (SEED: from that one on, else random), or as many as SIMTIME (1m, 60m) holds, on all cores
 	@cd deliver && go test -count=1 -timeout=0 -run='^TestSimulation$$' $(if $(N),-sim.n=$(N),-sim.time=$(SIMTIME)) -sim.from=$(or $(SEED),0)
 
 # A result is never taken from the cache: go does not see that it depends on lodge and servers.
@@ -42,9 +42,14 @@ chaos: ## run the tests that kill, cut and fill everything, lodge too (need Post
 race: ## run the unit and script tests under the race detector (needs a C compiler)
 	CGO_ENABLED=1 go test -race ./...
 
-bench: ## measure the store, written to bench/RESULTS.md (POSTGRES=address of an empty database adds PostgreSQL)
+bench: ## measure the store, and delivery to a real log, written to bench/RESULTS.md (POSTGRES=address of an empty database adds PostgreSQL)
 	go run ./bench $(if $(POSTGRES),-postgres $(POSTGRES)) > bench/RESULTS.md.new
+	cd e2e && go test -count=1 -timeout=1h ./bench -bench.rounds=5 -bench.count=4096 -bench.out=$(CURDIR)/bench/RESULTS.md.new
 	mv bench/RESULTS.md.new bench/RESULTS.md
+
+bench-log: ## measure following a log of a million entries, written to bench/log/RESULTS.md
+	go run ./bench/log > bench/log/RESULTS.md.new
+	mv bench/log/RESULTS.md.new bench/log/RESULTS.md
 
 lint: ## run golangci-lint on all modules, then vuln
 	@for module in $(MODULES); do \
