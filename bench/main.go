@@ -1,9 +1,10 @@
 // Command bench measures the store against two limits taken in the same run: the disk's
 // own (append and fsync), and the floor (the statements that the store runs, in one
-// goroutine, with batches of the same size built in advance); and hints against
-// encoding/json. It prints a report.
+// goroutine, with batches of the same size built in advance); hints against encoding/json;
+// and matching many policies against matching a few. It prints a report.
 //
-// It is for developers alone, and may import the root package and packages store, hint and event.
+// It is for developers alone, and may import the root package and packages store, hint, policy
+// and event.
 package main
 
 import (
@@ -47,6 +48,9 @@ func run(dir, postgres, child string, rounds, rows int, span time.Duration) erro
 	}
 	b := &bench{dir: dir, span: span, rates: map[string][]float64{}}
 	if err := b.hints(rounds); err != nil {
+		return err
+	}
+	if err := b.matching(rounds); err != nil {
 		return err
 	}
 	if err := b.sqlite(rounds); err != nil {

@@ -26,7 +26,9 @@ var aims = []aim{
 	{"PostgreSQL accept, 256 callers / floor", "PostgreSQL accept 256", "PostgreSQL floor 256", 0.80},
 	{"PostgreSQL life cycle / floor of a life cycle, 256", "PostgreSQL life cycle 256", "PostgreSQL life cycle floor 256", 0.45},
 	{"PostgreSQL duplicates / accept, 256", "PostgreSQL duplicates 256", "PostgreSQL accept 256", 5},
+	{"hints / encoding/json into any, with a walk", "hints", "json any, walk", 5},
 	{"hints / encoding/json into any, same lists", "hints", "json any, same lists", 5},
+	{"77,000 scopes against 100,000 policies / 1,000", "matches, 100,000 policies", "matches, 1,000 policies", 0.5},
 }
 
 // memoryLimit is what a store with a million queued rows may take.

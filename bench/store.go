@@ -48,26 +48,31 @@ func parallel(callers, n int, f func(i int) error) error {
 	return <-errs
 }
 
-// acceptRate has several callers accept envelopes, each its next one when the one before
-// is durable.
+// accept has several callers accept envelopes, each its next one when the one before is
+// durable, and returns how long that took.
+func accept(s *store.Store, callers, size, n int) (time.Duration, error) {
+	subs := make([]lodge.Submission, n)
+	for i := range subs {
+		subs[i] = submission(size)
+	}
+	begin := time.Now()
+	err := parallel(callers, n, func(i int) error {
+		_, err := s.Accept(context.Background(), subs[i], orders, time.Now())
+		return err
+	})
+	return time.Since(begin), err
+}
+
+// acceptRate has callers accept envelopes into one store for that long.
 func acceptRate(s *store.Store, callers, size int, span time.Duration) (float64, error) {
 	var spent time.Duration
-	count, n := 0, min(chunk, callers*64)
-	for spent < span {
-		subs := make([]lodge.Submission, n)
-		for i := range subs {
-			subs[i] = submission(size)
-		}
-		begin := time.Now()
-		err := parallel(callers, n, func(i int) error {
-			_, err := s.Accept(context.Background(), subs[i], orders, time.Now())
-			return err
-		})
+	count := 0
+	for ; spent < span; count += chunk {
+		took, err := accept(s, callers, size, chunk)
 		if err != nil {
 			return 0, err
 		}
-		spent += time.Since(begin)
-		count += n
+		spent += took
 	}
 	return float64(count) / spent.Seconds(), nil
 }

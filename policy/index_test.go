@@ -268,19 +268,3 @@ func many(n int) *policy.Index {
 	}
 	return policy.NewIndex(policies)
 }
-
-// BenchmarkMatch shows that what a match costs does not grow with the number of policies.
-func BenchmarkMatch(b *testing.B) {
-	scopes := sbom(77_000)
-	for _, n := range []int{1_000, 10_000, 100_000} {
-		x := many(n)
-		b.Run(fmt.Sprintf("policies=%d", n), func(b *testing.B) {
-			b.ReportAllocs()
-			for b.Loop() {
-				if got := len(x.Match(policy.Event{Scopes: scopes})); got != 100 {
-					b.Fatalf("%d matches, want 100", got)
-				}
-			}
-		})
-	}
-}
