@@ -184,7 +184,10 @@ func (g *graph) take(e *element) {
 		return
 	case strings.HasSuffix(e.kind, "security_Vulnerability"):
 		for i := 0; i < len(e.identifiers); i += 2 {
-			if id, ok := normalVuln(e.identifiers[i+1]); ok && lower(e.identifiers[i]) == "cve" && (e.vuln == "" || id < e.vuln) {
+			if lower(e.identifiers[i]) != "cve" {
+				continue
+			}
+			if id := g.vuln(e.identifiers[i+1]); id != "" && (e.vuln == "" || id < e.vuln) {
 				e.vuln = id
 			}
 		}
