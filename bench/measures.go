@@ -23,7 +23,7 @@ var callers = []int{1, 16, 256}
 // options of an SQLite connection are the store's own; NORMAL is measured to know what
 // FULL costs, the store does not offer it.
 func options(synchronous string) string {
-	return "?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=cache_size(-24576)&_pragma=synchronous(" + synchronous + ")"
+	return "?_txlock=immediate&_pragma=journal_mode(WAL)&_pragma=foreign_keys(1)&_pragma=cache_size(-24576)&_pragma=wal_autocheckpoint(16000)&_pragma=synchronous(" + synchronous + ")"
 }
 
 // prepare makes a store with the target in it.

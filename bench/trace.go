@@ -104,7 +104,7 @@ type record struct {
 }
 
 // recorded is how many envelopes a record is about.
-const recorded = 2048
+const recorded = 8192
 
 func newRecord(address string) (r record, err error) {
 	ctx := context.Background()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/lodgehq/lodge"
@@ -14,51 +15,97 @@ import (
 // returned as they are; of these, failed ones are queued again, and ones that wait
 // after a failed attempt are due at once. Nothing is written where nothing changes.
 func (s *Store) Accept(ctx context.Context, sub lodge.Submission, orders []lodge.Order, now time.Time) ([]lodge.Accepted, error) {
-	if known, err := s.known(ctx, sub, orders); err != nil || known != nil {
-		return known, err
+	a := acceptance{sub: sub, orders: orders, now: now}
+	if s.repeats.expected() || len(sub.Scopes) > 0 {
+		if err := a.find(reader{s, ctx}); err != nil || a.accepted != nil {
+			return a.accepted, err
+		}
 	}
-	a := acceptance{sub: sub, orders: orders, now: now, events: make([]lodge.Event, len(orders))}
+	a.events = make([]lodge.Event, len(orders))
 	for i := range orders { // here, so that callers do this beside each other
 		a.events[i] = lodge.QueuedEvent(a.delivery(i), now)
 	}
 	a.sub.Scopes = union(nil, sub.Scopes)
 	a.hints = newHints(sub.Hints, sub.Hints.Scope(a.sub.Scopes, len(a.sub.Scopes) > 0), a.artifacts()...)
-	err := s.do(ctx, &operation{key: string(sub.Key[:]), run: a.run})
-	if err != nil {
+	if err := s.do(ctx, &operation{key: string(sub.Key[:]), run: a.run}); err != nil {
+		// A plain duplicate is answered also while nothing can be written.
+		if a.accepted = nil; a.find(reader{s, ctx}) == nil && a.accepted != nil {
+			return a.accepted, nil
+		}
 		return nil, err
 	}
+	s.repeats.count(a.accepted)
 	return a.accepted, nil
 }
 
-// known answers a plain duplicate from reads alone; nil where there is something to write.
-func (s *Store) known(ctx context.Context, sub lodge.Submission, orders []lodge.Order) ([]lodge.Accepted, error) {
-	if len(sub.Scopes) > 0 {
+// repeats tells whether duplicates are to be expected: then reading first, beside other
+// readers, is quicker than to find out in a transaction, and else it is not.
+type repeats struct{ left atomic.Int32 }
+
+// lastingRepeats is how many accepts in a row must be new until none is expected any more.
+const lastingRepeats = 64
+
+func (r *repeats) expected() bool { return r.left.Load() > 0 }
+
+func (r *repeats) count(accepted []lodge.Accepted) {
+	switch isNew := func(a lodge.Accepted) bool { return a.New }; {
+	case !slices.ContainsFunc(accepted, isNew):
+		r.left.Store(lastingRepeats)
+	case r.expected():
+		r.left.Add(-1)
+	}
+}
+
+// finder reads deliveries: a reader, or a transaction.
+type finder interface {
+	get(query string, args []any, dest ...any) (found bool, err error)
+	deliveries(query string, args ...any) ([]lodge.Delivery, error)
+}
+
+// reader reads outside of any transaction.
+type reader struct {
+	store *Store
+	ctx   context.Context
+}
+
+func (r reader) get(query string, args []any, dest ...any) (bool, error) {
+	return r.store.row(r.ctx, query, args, dest...)
+}
+
+func (r reader) deliveries(query string, args ...any) ([]lodge.Delivery, error) {
+	return r.store.deliveries(r.ctx, query, args...)
+}
+
+// find answers a plain duplicate from reads alone; accepted stays nil where there is
+// something to write.
+func (a *acceptance) find(from finder) error {
+	key := []any{a.sub.Key[:], a.sub.Signer}
+	if len(a.sub.Scopes) > 0 {
 		var scopes []string
-		if found, err := s.row(ctx, `SELECT scopes FROM envelope WHERE key = ? AND signer = ?`,
-			[]any{sub.Key[:], sub.Signer}, jsonInto{&scopes}); err != nil || !found {
-			return nil, err
+		if found, err := from.get(`SELECT scopes FROM envelope WHERE key = ? AND signer = ?`, key, jsonInto{&scopes}); err != nil || !found {
+			return err
 		}
-		if len(union(scopes, sub.Scopes)) > len(scopes) {
-			return nil, nil
+		if len(union(scopes, a.sub.Scopes)) > len(scopes) {
+			return nil
 		}
 	}
 	// Without scopes it asks for the derived ones, which those of an earlier submission may keep out.
-	found, err := s.deliveries(ctx, selectDelivery+` WHERE e.key = ? AND e.signer = ? AND (? OR NOT e.narrowed)`,
-		sub.Key[:], sub.Signer, len(sub.Scopes) > 0)
+	found, err := from.deliveries(selectDelivery+` WHERE e.key = ? AND e.signer = ? AND (? OR NOT e.narrowed)`, append(key, len(a.sub.Scopes) > 0)...)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	accepted := make([]lodge.Accepted, len(orders))
-	for i, order := range orders {
+	accepted := make([]lodge.Accepted, len(a.orders))
+	for i, order := range a.orders {
 		d := slices.IndexFunc(found, func(d lodge.Delivery) bool {
 			return d.Target.Address == order.Target.Address && d.Subject == order.Subject
 		})
 		if d < 0 || found[d].State == lodge.Failed || waits(found[d]) {
-			return nil, nil
+			return nil
 		}
 		accepted[i].Delivery = found[d]
 	}
-	return accepted, nil
+	a.accepted = accepted
+	return nil
 }
 
 // waits tells whether d stands in the queue after a failed attempt. Its lease may be
@@ -94,7 +141,7 @@ func (a *acceptance) delivery(i int) lodge.Delivery {
 }
 
 func (a *acceptance) run(t *tx) error {
-	a.accepted = make([]lodge.Accepted, len(a.orders))
+	a.accepted = nil
 	if err := t.keepDocument(a.hints); err != nil {
 		return err
 	}
@@ -107,11 +154,15 @@ func (a *acceptance) run(t *tx) error {
 	case err == nil && made:
 		err = t.keepScopes(envelope, a.hints)
 	case err == nil:
+		if err = a.find(t); err != nil || a.accepted != nil {
+			return err
+		}
 		envelope, err = a.merge(t)
 	}
 	if err != nil {
 		return err
 	}
+	a.accepted = make([]lodge.Accepted, len(a.orders))
 	for i := range a.orders {
 		if err := a.keep(t, envelope, i, made); err != nil {
 			return err

@@ -46,6 +46,9 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	t.Cleanup(func() { _ = s.Close() })
 	for range 2 {
 		holds(t, s, 1)
+		if err := accept(t, s, "before", 10); err != nil {
+			t.Errorf("what is there already, again: %v", err)
+		}
 		saysWhy(t, accept(t, s, "meanwhile", 10), path, "readonly")
 	}
 	mount("remount,rw")

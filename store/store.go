@@ -31,6 +31,7 @@ type Store struct {
 	reads   *sql.DB // may be db
 	writer  *writer
 	queries *queries
+	repeats *repeats
 	fence   fence // see Under
 }
 
@@ -42,7 +43,7 @@ func Open(ctx context.Context, address string) (*Store, error) {
 	if strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://") {
 		open = openPostgres
 	}
-	s := &Store{queries: &queries{stmts: map[string]*sql.Stmt{}}}
+	s := &Store{queries: &queries{stmts: map[string]*sql.Stmt{}}, repeats: &repeats{}}
 	if err := open(ctx, s, address); err != nil {
 		return nil, errors.Join(fmt.Errorf("store %s: %w", s.name, err), s.Close())
 	}
