@@ -38,12 +38,18 @@ func (s *Store) Accept(ctx context.Context, sub lodge.Submission, orders []lodge
 	return a.accepted, nil
 }
 
-// repeats tells whether duplicates are to be expected: then reading first, beside other
-// readers, is quicker than to find out in a transaction, and else it is not.
+// repeats tells whether duplicates are to be expected, as they are at first: then reading
+// before, beside other readers, is quicker than to find out in a transaction, and else it is not.
 type repeats struct{ left atomic.Int32 }
 
-// lastingRepeats is how many accepts in a row must be new until none is expected any more.
+// lastingRepeats is how many accepts must be new until no duplicate is expected any more.
 const lastingRepeats = 64
+
+func newRepeats() *repeats {
+	r := &repeats{}
+	r.left.Store(lastingRepeats)
+	return r
+}
 
 func (r *repeats) expected() bool { return r.left.Load() > 0 }
 

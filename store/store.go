@@ -43,7 +43,7 @@ func Open(ctx context.Context, address string) (*Store, error) {
 	if strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://") {
 		open = openPostgres
 	}
-	s := &Store{queries: &queries{stmts: map[string]*sql.Stmt{}}, repeats: &repeats{}}
+	s := &Store{queries: &queries{stmts: map[string]*sql.Stmt{}}, repeats: newRepeats()}
 	if err := open(ctx, s, address); err != nil {
 		return nil, errors.Join(fmt.Errorf("store %s: %w", s.name, err), s.Close())
 	}

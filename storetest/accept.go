@@ -38,6 +38,30 @@ func acceptOnce(w *world) {
 	}
 }
 
+// acceptOnceAfterMany has a duplicate come when none is expected any more.
+func acceptOnceAfterMany(w *world) {
+	s := w.open()
+	first := w.accept(s, submission("a"), both...)
+	for i := range 100 {
+		w.accept(s, submission(fmt.Sprint("another ", i)), both...)
+	}
+	signedAnew := submission("a")
+	signedAnew.Raw = []byte("the same statement with another signature")
+	last, err := s.LastSequence(w.Context())
+	w.ok(err)
+	for range 2 { // the second one is expected
+		if again := w.accept(s, signedAnew, both...); again[0].New || again[1].New || again[0].ID != first[0].ID || again[1].ID != first[1].ID {
+			w.Errorf("resubmission made %+v", again)
+		}
+	}
+	kept, err := s.Submission(w.Context(), first[0].ID)
+	w.ok(err)
+	w.equal("what was accepted first is kept as it came", kept, submission("a"))
+	after, err := s.LastSequence(w.Context())
+	w.ok(err)
+	w.equal("events", after, last)
+}
+
 func acceptUnknownTarget(w *world) {
 	s := w.open()
 	unknown := lodge.Order{Target: lodge.Target{Name: "x", Address: "https://x"}}

@@ -27,7 +27,7 @@ type Database func(t testing.TB) (address string)
 // Run tests that a store on such a database keeps its promises.
 func Run(t *testing.T, database Database) {
 	for name, test := range map[string]func(*world){
-		"AcceptOnce": acceptOnce, "AcceptUnknownTarget": acceptUnknownTarget, "ScopesAddUp": scopesAddUp,
+		"AcceptOnce": acceptOnce, "AcceptOnceAfterMany": acceptOnceAfterMany, "AcceptUnknownTarget": acceptUnknownTarget, "ScopesAddUp": scopesAddUp,
 		"AcceptRace": acceptRace, "Cancelled": cancelled, "OneFailureIsItsOwn": oneFailureIsItsOwn,
 		"LifeCycle": lifeCycle, "Fencing": fencing, "InterruptedSendIsUnknown": interruptedSendIsUnknown,
 		"ClaimsNeverOverlap": claimsNeverOverlap, "OldestFirst": oldestFirst, "DoubtfulAlone": doubtfulAlone, "NextDue": nextDue,
