@@ -101,6 +101,9 @@ type Signer struct {
 // Watch says how logs are followed. The zero value means a look every ten seconds, all receipts
 // checked again every hour, ten looks' time for what may pass, and nothing to be told of.
 type Watch struct {
+	// From says where a log is read that was never met: FromStart, the default, or FromNow. A
+	// shard that comes later is read from its first entry on.
+	From     string   `yaml:"from"`
 	Every    Duration `yaml:"every"`
 	Recheck  Duration `yaml:"recheck"`
 	Patience Duration `yaml:"patience"` // with a log that has fewer entries than it had, or does not grow
@@ -110,6 +113,12 @@ type Watch struct {
 	Subjects   []lodge.Digest `yaml:"subjects"` // of what was signed: of a file, or of an envelope's payload or PAE
 	Ours       bool           `yaml:"ours"`     // what was accepted here and is signed by others
 }
+
+// Where the entries of a log are read from on.
+const (
+	FromStart = "start" // all of them
+	FromNow   = "now"   // those that come after the first look
+)
 
 // Identity is whom a certificate is for.
 type Identity struct {
@@ -266,6 +275,9 @@ func (c *Config) check() error {
 		if t, ok := c.Targets[name]; !ok || t.Log == nil {
 			return fmt.Errorf("follow: there is no log %q", name)
 		}
+	}
+	if from := c.Watch.From; from != "" && from != FromStart && from != FromNow {
+		return fmt.Errorf("watch.from: %q: want %s or %s", from, FromStart, FromNow)
 	}
 	for i, id := range c.Watch.Identities {
 		if strings.Trim(id.Identity, "*") == "" {

@@ -49,21 +49,22 @@ deliver: [rekor, images]
 
 func TestLoadConfigRefuses(t *testing.T) {
 	for want, text := range map[string]string{
-		`unknown field "targts"`:             "targts: {}",
-		"want either log or oci":             "targets: {a: {}}",
-		"url is missing":                     "targets: {a: {log: {key: x}}}",
-		"repository is missing":              "targets: {a: {oci: {}}}",
-		"a log requires nothing":             "targets: {a: {log: {url: https://x}, requires: [a]}}",
-		`there is no log "b"`:                "targets: {a: {oci: {repository: x/y}, requires: [b]}}",
-		`there is no target "b"`:             "deliver: [b]",
-		"want a key, or an identity":         "signers: [{key: a, identity: b, issuer: c}]",
-		"want sqlite:PATH":                   "store: mysql:x",
-		"want a time above 0":                "cache: {ttl: -1s}",
-		"invalid duration":                   "cache: {ttl: soon}",
-		"not found":                          "targets: [1, 2",
-		"over 1048576 bytes":                 "# " + strings.Repeat("x", 1<<20),
-		"wildcards are for policies":         `events: {webhooks: [{url: "https://x", secretFile: s, scopes: ["cve:*"]}]}`,
-		"requires: there is no log \"self\"": "targets: {self: {oci: {repository: x/y}, requires: [self]}}",
+		`unknown field "targts"`:               "targts: {}",
+		"want either log or oci":               "targets: {a: {}}",
+		"url is missing":                       "targets: {a: {log: {key: x}}}",
+		"repository is missing":                "targets: {a: {oci: {}}}",
+		"a log requires nothing":               "targets: {a: {log: {url: https://x}, requires: [a]}}",
+		`there is no log "b"`:                  "targets: {a: {oci: {repository: x/y}, requires: [b]}}",
+		`there is no target "b"`:               "deliver: [b]",
+		"want a key, or an identity":           "signers: [{key: a, identity: b, issuer: c}]",
+		"want sqlite:PATH":                     "store: mysql:x",
+		`watch.from: "end": want start or now`: "watch: {from: end}",
+		"want a time above 0":                  "cache: {ttl: -1s}",
+		"invalid duration":                     "cache: {ttl: soon}",
+		"not found":                            "targets: [1, 2",
+		"over 1048576 bytes":                   "# " + strings.Repeat("x", 1<<20),
+		"wildcards are for policies":           `events: {webhooks: [{url: "https://x", secretFile: s, scopes: ["cve:*"]}]}`,
+		"requires: there is no log \"self\"":   "targets: {self: {oci: {repository: x/y}, requires: [self]}}",
 	} {
 		_, err := load(t, text)
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -149,6 +149,7 @@ func (n *Node) follower(ctx context.Context, t *target) (*watch.Follower, error)
 		Target: t.Target.Target, Sources: sources, List: list, Leases: n.store,
 		Under: func(name string, term int64) watch.Store { return n.store.Under(name, term) },
 		Every: time.Duration(w.Every), Recheck: time.Duration(w.Recheck), Patience: time.Duration(w.Patience),
+		FromNow: w.From == FromNow,
 	})
 }
 

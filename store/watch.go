@@ -12,7 +12,7 @@ import (
 // What is known of followed logs. A shard has one writer, the one that has the lease of its
 // log (see Under); whoever reads sees each step whole.
 
-const selectShard = `SELECT s.id, s.target, s.log, s.origin, s.url, s.size, s.root, s.since, s.looked_at, s.next, s.unsearched, s.speed,
+const selectShard = `SELECT s.id, s.target, s.log, s.origin, s.url, s.size, s.root, s.since, s.looked_at, s.first, s.next, s.unsearched, s.speed,
 	s.last_event, s.closed, s.trusting, s.anchored_at, s.checked_at, s.alarm, s.alarm_words, s.alarm_since,
 	(SELECT count(*) FROM quarantine q WHERE q.shard = s.id), coalesce((SELECT min(q.idx) FROM quarantine q WHERE q.shard = s.id AND NOT q.proven), -1)
 	FROM shard s`
@@ -20,7 +20,7 @@ const selectShard = `SELECT s.id, s.target, s.log, s.origin, s.url, s.size, s.ro
 func scanShard(rows *sql.Rows) (s lodge.Shard, err error) {
 	var alarm lodge.Alarm
 	err = rows.Scan(&s.ID, &s.Target, &s.LogID, &s.Origin, &s.URL, &s.Head.Size, bytesInto{s.Head.Root[:]}, timeInto{&s.Since}, timeInto{&s.Looked},
-		&s.Next, &s.Unsearched, &s.Speed, &s.Cursor, &s.Closed, &s.Trust, timeInto{&s.Anchor}, timeInto{&s.Checked}, &alarm.Code, &alarm.Message, timeInto{&alarm.Since},
+		&s.First, &s.Next, &s.Unsearched, &s.Speed, &s.Cursor, &s.Closed, &s.Trust, timeInto{&s.Anchor}, timeInto{&s.Checked}, &alarm.Code, &alarm.Message, timeInto{&alarm.Since},
 		&s.Quarantined, &s.FirstBad)
 	if alarm.Code != "" {
 		s.Alarm = &alarm
@@ -63,12 +63,14 @@ func (s *Store) Shards(ctx context.Context, address string) (shards []lodge.Shar
 }
 
 // KeepHead makes head the newest checkpoint that is relied on in place of shard.Head, which
-// it must still be, or the answer is lodge.ErrStale. With anew, what was known of another tree
-// is given up: its leaves are read again from the first on.
+// it must still be, or the answer is lodge.ErrStale. The very first says where reading begins:
+// at shard.First. With anew, what was known of another tree is given up: its leaves are read again
+// from there on.
 func (s *Store) KeepHead(ctx context.Context, shard lodge.Shard, head lodge.TreeHead, anew bool, now time.Time) error {
 	return s.do(ctx, &operation{alone: true, run: func(t *tx) error {
-		n, err := t.exec(`UPDATE shard SET size = ?, root = ?, since = {now}, looked_at = {now}, closed = ?, trusting = ?, alarm = '', alarm_words = ''
-			WHERE id = ? AND size = ?`, head.Size, head.Root[:], false, false, shard.ID, shard.Head.Size)
+		n, err := t.exec(`UPDATE shard SET size = ?, root = ?, since = {now}, looked_at = {now}, closed = ?, trusting = ?, alarm = '', alarm_words = '',
+			first = CASE WHEN size < 0 THEN ? ELSE first END, next = CASE WHEN size < 0 THEN ? ELSE next END
+			WHERE id = ? AND size = ?`, head.Size, head.Root[:], false, false, shard.First, shard.First, shard.ID, shard.Head.Size)
 		if err == nil && n == 0 {
 			err = fmt.Errorf("checkpoint of %s: it has another one by now than that of %d: %w", shard.Origin, shard.Head.Size, lodge.ErrStale)
 		}
@@ -76,7 +78,7 @@ func (s *Store) KeepHead(ctx context.Context, shard lodge.Shard, head lodge.Tree
 			return err
 		}
 		if anew {
-			if err := t.forget(shard.ID); err != nil {
+			if err := t.forget(shard.ID, min(shard.First, head.Size)); err != nil {
 				return err
 			}
 		}
@@ -91,9 +93,11 @@ func (s *Store) KeepHead(ctx context.Context, shard lodge.Shard, head lodge.Tree
 
 // forget gives up what was read of a tree that the log no longer has. Its checkpoints stay
 // as evidence, and are not compared with any more.
-func (t *tx) forget(shard int64) error {
+func (t *tx) forget(shard, first int64) error {
+	if _, err := t.exec(`UPDATE shard SET first = ?, next = ?, unsearched = 0, anchored_at = {now} WHERE id = ?`, first, first, shard); err != nil {
+		return err
+	}
 	for _, query := range []string{
-		`UPDATE shard SET next = 0, unsearched = 0, anchored_at = {now} WHERE id = ?`,
 		`DELETE FROM quarantine WHERE shard = ?`,
 		`DELETE FROM own WHERE shard = ? AND idx >= 0`,
 	} {

@@ -38,7 +38,7 @@ func Run(t *testing.T, database Database) {
 		"LeafIndex": leafIndex, "Outbox": outbox, "OutboxRace": outboxRace,
 		"Lease": lease, "LeaseRace": leaseRace, "Under": under,
 		"PruneNothing": pruneNothing, "Prune": prune, "PrunedPayloadComesBack": prunedPayloadComesBack, "PruneSparesReaders": pruneSparesReaders,
-		"Heads": heads, "HeadsAnew": headsAnew, "Alarms": alarms, "Diverged": diverged, "Progress": progress, "OwnLeaves": ownLeaves, "PendingEntries": pendingEntries,
+		"Heads": heads, "HeadFrom": headFrom, "HeadsAnew": headsAnew, "Alarms": alarms, "Diverged": diverged, "Progress": progress, "OwnLeaves": ownLeaves, "PendingEntries": pendingEntries,
 		"MigrationRace": migrationRace, "EventsCarryHints": eventsCarryHints, "GivenScopesNarrow": givenScopesNarrow, "PlainResubmissionWidens": plainResubmissionWidens,
 		"EventsAreFound": eventsAreFound, "Rehint": rehint,
 		"Timestamps": timestamps, "Cursor": cursor, "CursorRace": cursorRace, "Undelivered": undelivered, "DisabledCursor": disabledCursor,

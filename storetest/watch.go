@@ -61,6 +61,24 @@ func heads(w *world) {
 	}
 }
 
+// headFrom begins to read behind what was there at first.
+func headFrom(w *world) {
+	s := w.open()
+	shard := w.shard(s)
+	shard.First = 7
+	shard = w.keep(s, shard, treeHead(7, 1))
+	w.equal("where reading begins", []int64{shard.First, shard.Next, shard.VerifiedThrough()}, []int64{7, 7, 6})
+	w.ok(s.AddProgress(w.Context(), shard, lodge.Reading{From: 7, To: 9}, time.Now()))
+	shard = w.keep(s, shard, treeHead(9, 2))
+	w.equal("where it is after more", []int64{shard.First, shard.Next}, []int64{7, 9})
+	w.ok(s.KeepHead(w.Context(), shard, treeHead(8, 3), true, time.Now()))
+	shard = w.shard(s)
+	w.equal("in another tree", []int64{shard.First, shard.Next}, []int64{7, 7})
+	w.ok(s.KeepHead(w.Context(), shard, treeHead(4, 4), true, time.Now()))
+	shard = w.shard(s)
+	w.equal("in a smaller tree", []int64{shard.First, shard.Next}, []int64{4, 4})
+}
+
 // headsAnew gives up a tree: what is known of it is not compared with any more.
 func headsAnew(w *world) {
 	s := w.open()

@@ -199,6 +199,48 @@ func TestFindsListed(t *testing.T) {
 	}
 }
 
+// TestFromNow: of a log that was never met, only what comes after the first look is read, by
+// whoever goes on too. A shard that comes later is read whole.
+func TestFromNow(t *testing.T) {
+	onBoth(t, func(w *world) {
+		w.fromNow = true
+		who := newSigner(w.T, "", "")
+		w.list.Keys = [][]byte{who.spki}
+		w.log.Append(who.entry(w.T, "before"), who.entry(w.T, "also before"), []byte("no entry"))
+		stop := w.follow()
+		w.await("the first look", func() bool { return w.shard().Head.Size == 3 })
+		stop()
+		w.log.Append(who.entry(w.T, "after"))
+		w.follow()
+		w.awaitRead(4)
+		if found := w.observed(lodge.EntryObserved); len(found) != 1 || found[0].LogIndex != 3 {
+			w.Errorf("%v, want entry 3 alone", found)
+		}
+		if s := w.shard(); s.First != 3 || s.VerifiedThrough() != 3 || s.Quarantined != 0 || s.Lag() != 0 {
+			w.Errorf("%+v", s)
+		}
+		w.wantCalm()
+	})
+	t.Run("later shard", func(t *testing.T) {
+		w := newWorld(t, rekor.Version2)
+		w.fromNow = true
+		next, err := logtest.NewV2("next.test")
+		w.ok(err)
+		reader, err := rekor.NewV2Reader(rekor.Options{URL: logtest.URL, HTTP: next.Client(), Keys: []tlog.Key{next.Key()}})
+		w.ok(err)
+		w.add(3)
+		next.Append([]byte("a"), []byte("b"))
+		w.ok(w.follower(w.open()).Check(t.Context()))
+		w.sources = []watch.Source{{Log: w.view(w.log)}, {Log: reader}}
+		w.ok(w.follower(w.open()).Check(t.Context()))
+		shards, err := w.store.Shards(t.Context(), w.target.Address)
+		w.ok(err)
+		if len(shards) != 2 || shards[0].First != 3 || shards[1].First != 0 || shards[1].Next != 2 {
+			t.Errorf("%+v", shards)
+		}
+	})
+}
+
 // TestFindsOurs tells our own entries from second ones and from those of others about the same.
 func TestFindsOurs(t *testing.T) {
 	for _, name := range []string{"followed from the first", "followed later", "followed later again, and events pruned"} {

@@ -53,6 +53,9 @@ func (a alarm) Error() string { return a.words }
 
 // look looks at every source once. The error is of the store or the context.
 func (f *Follower) look(ctx context.Context, store Store) error {
+	if err := f.firstLook(ctx, store); err != nil {
+		return err
+	}
 	for i := range f.config.Sources {
 		source := &f.config.Sources[i]
 		if err := f.lookAt(ctx, store, source, f.succeeded(i)); err != nil {
@@ -60,6 +63,18 @@ func (f *Follower) look(ctx context.Context, store Store) error {
 		}
 	}
 	return nil
+}
+
+// firstLook finds out whether none of the log's shards was met before, where that decides
+// which entries are read. A shard that comes later is read from its first entry on.
+func (f *Follower) firstLook(ctx context.Context, store Store) error {
+	f.skips = false
+	if !f.config.FromNow {
+		return nil
+	}
+	known, err := store.Shards(ctx, f.config.Target.Address)
+	f.skips = !slices.ContainsFunc(known, func(k lodge.Shard) bool { return k.Head.Size >= 0 })
+	return err
 }
 
 // succeeded tells whether entries go to a later source by now.
@@ -357,13 +372,17 @@ func (s *shard) unreachable(ctx context.Context, err error) error {
 }
 
 func (s *shard) keep(ctx context.Context, head tlog.Checkpoint, anew bool) error {
+	if s.head.Size < 0 && s.skips {
+		s.First, s.Next = head.Size, head.Size
+	}
 	err := s.store.KeepHead(ctx, s.Shard, treeHead(head), anew, time.Now())
 	if err != nil {
 		return err
 	}
 	s.Head, s.head, s.Alarm = treeHead(head), head, nil
 	if anew {
-		s.Next, s.agreed, s.own, s.ahead = 0, map[tlog.Checkpoint]bool{}, own{}, tlog.Checkpoint{}
+		s.First = min(s.First, head.Size)
+		s.Next, s.agreed, s.own, s.ahead = s.First, map[tlog.Checkpoint]bool{}, own{}, tlog.Checkpoint{}
 		s.Anchor = time.Now()
 	}
 	return nil

@@ -127,6 +127,9 @@ type Config struct {
 	List    List
 	Every   time.Duration // between two looks; default 10s
 	Recheck time.Duration // between two checks of all receipts and of what is in quarantine; default 1h
+	// FromNow has a log that was never met read from its end at the first look on, not from its
+	// first entry on.
+	FromNow bool
 	// Patience is how long something that may pass is put up with before the target is held
 	// or the log counts as stale; default ten looks.
 	Patience time.Duration
@@ -143,6 +146,7 @@ type Follower struct {
 	// Of who has the lease:
 	shards  map[string]*shard // by log id and origin
 	skipped map[*Source]int   // looks since the last one, while it is closed
+	skips   bool              // entries that are there at this look are not read
 	whole   bool              // all receipts and the quarantine are gone over, whenever they were last
 }
 

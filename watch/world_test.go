@@ -31,6 +31,7 @@ type world struct {
 	list    watch.List
 	mirrors []watch.View
 	sources []watch.Source // in place of the log alone
+	fromNow bool
 	recheck time.Duration
 	waits   time.Duration // before a rollback holds the target
 	store   *store.Store  // of the test itself
@@ -102,7 +103,7 @@ func (w *world) follower(s *store.Store) *watch.Follower {
 	f, err := watch.New(watch.Config{
 		Target: w.target, Sources: sources, Leases: s, List: w.list,
 		Under: func(name string, term int64) watch.Store { return s.Under(name, term) },
-		Every: 5 * time.Millisecond, Patience: w.waits, Recheck: w.recheck,
+		Every: 5 * time.Millisecond, Patience: w.waits, Recheck: w.recheck, FromNow: w.fromNow,
 	})
 	w.ok(err)
 	return f

@@ -34,8 +34,8 @@ func newLogList(a *app) *cobra.Command {
 		Use:   "list",
 		Short: "Show the logs: size, verified through, lag, alarms",
 		Long: `Show every log that the store knows, a line for each of its shards. "verified through N": every
-entry up to index N was read and proven to be in the tree that the log has signed. With
--o json one log a line.`,
+entry up to index N was read and proven to be in the tree that the log has signed; with "watch:
+{from: now}" every one since the log was met. With -o json one log a line.`,
 		Args: takes(0, 0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			n, err := a.openStore(cmd.Context())
@@ -77,7 +77,15 @@ func (a *app) printLog(l node.LogStatus, output format) error {
 // shardText is a line for people.
 func shardText(l node.LogStatus, s node.ShardStatus) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %s: size %d, verified through %d", l.Name, s.Origin, s.Head.Size, s.VerifiedThrough)
+	fmt.Fprintf(&b, "%s: %s: size %d, ", l.Name, s.Origin, s.Head.Size)
+	switch {
+	case s.First == 0:
+		fmt.Fprintf(&b, "verified through %d", s.VerifiedThrough)
+	case s.VerifiedThrough < s.First:
+		fmt.Fprintf(&b, "to be verified from %d on", s.First)
+	default:
+		fmt.Fprintf(&b, "verified from %d through %d", s.First, s.VerifiedThrough)
+	}
 	if s.Lag > 0 {
 		fmt.Fprintf(&b, ", %d to read", s.Lag)
 		if s.Remaining > 0 {

@@ -11,7 +11,8 @@ CREATE TABLE shard (
 	root        BYTEA,
 	since       BIGINT,                      -- when that was first seen
 	looked_at   BIGINT,                      -- when the log last answered with one that is in order
-	next        BIGINT NOT NULL DEFAULT 0,   -- all leaves below were read
+	first       BIGINT NOT NULL DEFAULT 0,   -- leaves below were there before it was followed, and are not read
+	next        BIGINT NOT NULL DEFAULT 0,   -- all leaves from first on and below were read
 	unsearched  BIGINT NOT NULL DEFAULT 0,   -- of them, those of a kind that is not searched
 	speed       DOUBLE PRECISION NOT NULL DEFAULT 0,      -- leaves a second
 	last_event  BIGINT NOT NULL DEFAULT -1,  -- sequence up to which entries of our own are known; -1: nothing is

@@ -10,7 +10,8 @@ CREATE TABLE shard (
 	root        BLOB,
 	since       INTEGER,                      -- when that was first seen
 	looked_at   INTEGER,                      -- when the log last answered with one that is in order
-	next        INTEGER NOT NULL DEFAULT 0,   -- all leaves below were read
+	first       INTEGER NOT NULL DEFAULT 0,   -- leaves below were there before it was followed, and are not read
+	next        INTEGER NOT NULL DEFAULT 0,   -- all leaves from first on and below were read
 	unsearched  INTEGER NOT NULL DEFAULT 0,   -- of them, those of a kind that is not searched
 	speed       REAL NOT NULL DEFAULT 0,      -- leaves a second
 	last_event  INTEGER NOT NULL DEFAULT -1,  -- sequence up to which entries of our own are known; -1: nothing is
