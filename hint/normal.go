@@ -264,8 +264,8 @@ func normalRepo(s string) (string, bool) {
 		host, path, _ := strings.Cut(rest, ":")
 		s = host + "/" + path
 	}
-	if i := strings.Index(s, "://"); i >= 0 {
-		s = s[i+3:]
+	if scheme, rest, ok := strings.Cut(s, "://"); ok && !strings.Contains(scheme, "/") {
+		s = rest
 	}
 	s, _, _ = strings.Cut(s, "#")
 	s, _, _ = strings.Cut(s, "?")
@@ -274,11 +274,15 @@ func normalRepo(s string) (string, bool) {
 		host = after
 	}
 	path, _, _ = strings.Cut(path, "@")
-	path = strings.TrimSuffix(strings.Trim(path, "/"), ".git")
-	if host == "" || path == "" || !strings.Contains(host, ".") && !strings.Contains(host, ":") {
+	for end := ""; path != end; { // until there is nothing to take away
+		end = path
+		path = strings.TrimSuffix(strings.Trim(path, "/"), ".git")
+	}
+	if path == "" || !strings.ContainsAny(host, ".:") || strings.Contains(host, "+") {
 		return "", false
 	}
-	return bounded(escape(lower(host)+"/"+path), maxValue), true
+	value := upperEscapes(escape(lower(host))) + "/" + escape(path)
+	return bounded(strings.ReplaceAll(value, "*", "%2A"), maxValue), true // for a * at the end of a scope is any
 }
 
 // normalCPE returns a CPE's 2.3 formatted string in lower case, and its base
@@ -303,7 +307,7 @@ func normalCPE(s string) (full, base string, ok bool) {
 	for i, p := range parts {
 		parts[i] = quoteCPE(p)
 	}
-	base = basePart(parts[0], false) + ":" + basePart(parts[1], false) + ":" + basePart(parts[2], false)
+	base = basePart(parts[0], false) + ":" + basePart(lower(parts[1]), false) + ":" + basePart(lower(parts[2]), false)
 	return "cpe:2.3:" + strings.Join(parts, ":"), base, true
 }
 

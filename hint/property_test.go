@@ -140,3 +140,32 @@ func TestDigests(t *testing.T) {
 		t.Error("the same payload has another document")
 	}
 }
+
+// TestScopesAreNormal: what a scope becomes stays as it is, for values put together of what
+// scopes, URLs and purls are made of.
+func TestScopesAreNormal(t *testing.T) {
+	kinds := []string{"artifact", "builder", "component", "cpe", "cve", "predicate", "product", "purl", "repo", "vuln"}
+	pieces := []string{"git+", "git@", "https://", "://", "a.b", "/", ":", ".git", "@", "#", "?", "+", "x", "%2F", "%2f", "%", "é", " ", "*", "~", "\\", "A", "&", "=",
+		"pkg:", "npm/", "golang/", "cpe:2.3:", "cpe:/", "a:", "iri:", "csaf:", "sha256:", "CVE-2024-3094", "ghsa-5555-6666-7777", "..", "//", "1.0", "v1"}
+	rng := rand.New(rand.NewPCG(1, 2))
+	accepted, wrong := 0, 0
+	for range 300_000 {
+		typed := kinds[rng.IntN(len(kinds))] + ":"
+		for range 1 + rng.IntN(8) {
+			typed += pieces[rng.IntN(len(pieces))]
+		}
+		scope, err := hint.ParseScope(typed)
+		if err != nil {
+			continue
+		}
+		accepted++
+		if again, err := hint.ParseScope(scope); err != nil || again != scope {
+			if wrong++; wrong <= 20 {
+				t.Errorf("%q becomes %q, then %q, %v", typed, scope, again, err)
+			}
+		}
+	}
+	if accepted < 100_000 {
+		t.Errorf("only %d were scopes", accepted)
+	}
+}
