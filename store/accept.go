@@ -152,8 +152,8 @@ func (a *acceptance) run(t *tx) error {
 		return err
 	}
 	var envelope int64
-	made, err := t.write(`INSERT INTO envelope (key, signer, raw, spki, timestamps, subjects, scopes, narrowed, extractor, hint_id)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM hint WHERE digest = ?)) ON CONFLICT (key, signer) DO NOTHING RETURNING id`,
+	made, err := t.insert(`INSERT INTO envelope (key, signer, raw, spki, timestamps, subjects, scopes, narrowed, extractor, hint_id)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM hint WHERE digest = ?)) ON CONFLICT (key, signer) DO NOTHING{id}`,
 		[]any{a.sub.Key[:], a.sub.Signer, a.sub.Raw, a.sub.SPKI, toJSON(a.sub.Timestamps), toJSON(a.sub.Subjects),
 			toJSON(a.sub.Scopes), len(a.sub.Scopes) > 0, a.hints.version, a.hints.digest[:]}, &envelope)
 	switch {
@@ -245,7 +245,7 @@ func (a *acceptance) keep(t *tx, envelope int64, i int, fresh bool) error {
 			d.Due, insert = time.Time{}, insertBlocked
 		}
 	}
-	made, err := t.write(insert, []any{envelope, subjectColumn(order.Subject), lodge.Queued, a.now.UnixMicro(), order.Target.Address}, &d.ID)
+	made, err := t.insert(insert, []any{envelope, subjectColumn(order.Subject), lodge.Queued, a.now.UnixMicro(), order.Target.Address}, &d.ID)
 	if err == nil && !made {
 		err = fmt.Errorf("target %s: %w", order.Target.Name, lodge.ErrNotFound)
 	}
@@ -267,7 +267,7 @@ const (
 	insertBlocked = insertDelivery + `NULL` + insertFrom
 
 	insertDelivery = `INSERT INTO delivery (envelope_id, target_id, subject, state, accepted_at, since, due_at) SELECT ?, id, ?, ?, ?, {now}, `
-	insertFrom     = ` FROM target WHERE address = ? RETURNING id`
+	insertFrom     = ` FROM target WHERE address = ?{id}`
 )
 
 func (a *acceptance) require(t *tx, i int, err error) error {

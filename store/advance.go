@@ -52,15 +52,18 @@ func newTransition(change lodge.Change, now time.Time) *transition {
 }
 
 func (t *tx) apply(step *transition) error {
+	n, err := t.exec(`UPDATE delivery SET state = ?, due_at = {now} + ?, sends = sends + ?, adopted = ?, error = ?
+		WHERE id = ? AND attempt = ? AND state = ?`+unlessDiverged, step.State, step.due, step.sends, step.Adopted,
+		step.failure, step.ID, step.Attempt, step.From, step.State)
+	if err == nil && n == 0 {
+		err = t.refused(step)
+	}
 	var envelope int64
-	found, err := t.write(`UPDATE delivery SET state = ?, due_at = {now} + ?, sends = sends + ?, adopted = ?, error = ?
-		WHERE id = ? AND attempt = ? AND state = ?`+unlessDiverged+` RETURNING envelope_id`, []any{step.State, step.due, step.sends, step.Adopted,
-		step.failure, step.ID, step.Attempt, step.From, step.State}, &envelope)
+	if err == nil && len(step.Events) > 0 {
+		_, err = t.get(`SELECT envelope_id FROM delivery WHERE id = ?`, []any{step.ID}, &envelope)
+	}
 	if err != nil {
 		return err
-	}
-	if !found {
-		return t.refused(step)
 	}
 	t.record(step, envelope)
 	switch step.State {

@@ -27,7 +27,7 @@ func (s *Store) AddLeaves(ctx context.Context, logID string, at int64, hashes []
 		}
 		if !found {
 			size = at
-			if _, err := t.write(`INSERT INTO leaf_range (log, first, size) VALUES (?, ?, ?) RETURNING id`, []any{logID, at, at}, &id); err != nil {
+			if _, err := t.insert(`INSERT INTO leaf_range (log, first, size) VALUES (?, ?, ?){id}`, []any{logID, at, at}, &id); err != nil {
 				return err
 			}
 		}

@@ -21,7 +21,7 @@ import (
 // SQLite has one writer at a time, so nothing needs a lock of its own.
 var sqliteDialect = &dialect{
 	name: "sqlite",
-	words: strings.NewReplacer("{now}", "lodge_now()", "{lock}", "", "{lock d}", "", "{skip d}", "", "{each}", "json_each",
+	words: strings.NewReplacer("{now}", "lodge_now()", "{lock}", "", "{lock d}", "", "{skip d}", "", "{each}", "json_each", "{id}", "",
 		// A bare parameter would be looked at to plan the query, and have it planned again for each other value.
 		"LIMIT ?", "LIMIT ? + 0"),
 	begin:   "BEGIN IMMEDIATE",

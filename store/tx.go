@@ -248,17 +248,35 @@ func (t *tx) fault(err error) error {
 
 // exec runs query and says how many rows it changed.
 func (t *tx) exec(query string, args ...any) (int64, error) {
+	_, n, err := t.result(query, args)
+	return n, err
+}
+
+func (t *tx) result(query string, args []any) (res sql.Result, n int64, err error) {
 	st, err := t.stmt(query, args)
 	if err != nil {
-		return 0, t.fault(err)
+		return nil, 0, t.fault(err)
 	}
-	res, err := st.ExecContext(t.ctx, args...)
-	if err != nil {
-		return 0, t.fault(err)
+	if res, err = st.ExecContext(t.ctx, args...); err != nil {
+		return nil, 0, t.fault(err)
 	}
-	n, err := res.RowsAffected()
+	n, err = res.RowsAffected()
 	t.wrote = t.wrote || n > 0
-	return n, t.fault(err)
+	return res, n, t.fault(err)
+}
+
+// insert runs an INSERT of at most one row that ends in {id}, and sets id to that of the row;
+// made is false where it wrote none.
+func (t *tx) insert(query string, args []any, id *int64) (made bool, err error) {
+	if t.session.store.dialect.returns {
+		return t.write(query, args, id)
+	}
+	res, n, err := t.result(query, args)
+	if err != nil || n == 0 {
+		return false, err
+	}
+	*id, err = res.LastInsertId()
+	return true, t.fault(err)
 }
 
 // get scans the first row into dest; found is false where there is none.
