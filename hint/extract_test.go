@@ -83,7 +83,7 @@ func TestParseScope(t *testing.T) {
 			t.Errorf("%s: its own form %q becomes %q, %v", tt.in, got, again, err)
 		}
 	}
-	for _, in := range []string{"", "openssl", "component:", "all:x", "thing:x", "cve:2024-3094", "cve:GHSA-aaaa-bbbb-cccc",
+	for _, in := range []string{"component:" + strings.Repeat("a", hint.MaxScope) + "*", "", "openssl", "component:", "all:x", "thing:x", "cve:2024-3094", "cve:GHSA-aaaa-bbbb-cccc",
 		"artifact:sha256:abc", "purl:npm/x", "repo:x", "cpe:x:y:z", "vuln:https://x.example/"} {
 		if got, err := hint.ParseScope(in); err == nil {
 			t.Errorf("%s: got %q, want an error", in, got)

@@ -99,7 +99,11 @@ func ParseScope(s string) (string, error) {
 			value += stem[len(strings.TrimRight(stem, "/")):] + "*"
 		}
 	}
-	return scope(kind, value), nil
+	parsed := scope(kind, value)
+	if wild && strings.HasPrefix(parsed, kind+":~sha256:") { // nothing begins with a hash
+		return wrong(fmt.Sprintf("a shorter one: with a * at its end it has at most %d bytes", MaxScope))
+	}
+	return parsed, nil
 }
 
 // specific is the base form with its version, where it has one.
