@@ -201,11 +201,14 @@ type Duration time.Duration
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (d *Duration) UnmarshalText(text []byte) error {
 	parsed, err := time.ParseDuration(string(text))
-	if err == nil && parsed <= 0 {
-		err = fmt.Errorf("%s: want a time above 0", text)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%.100q: want a time such as 30s, 10m, 24h (there is no unit above h)", text)
+	case parsed <= 0:
+		return fmt.Errorf("%s: want a time above 0", text)
 	}
 	*d = Duration(parsed)
-	return err
+	return nil
 }
 
 const storeForms = "sqlite:PATH or postgres://USER@HOST/DATABASE"
@@ -238,13 +241,19 @@ func LoadConfig(path string) (Config, error) {
 // DefaultConfig reads the configuration at its usual place, $XDG_CONFIG_HOME/lodge/lodge.yaml;
 // where there is none it is empty.
 func DefaultConfig() (Config, error) {
-	if folder, err := os.UserConfigDir(); err == nil {
-		c, err := LoadConfig(filepath.Join(folder, "lodge", "lodge.yaml"))
+	if path, err := DefaultConfigPath(); err == nil {
+		c, err := LoadConfig(path)
 		if !errors.Is(err, fs.ErrNotExist) {
 			return c, err
 		}
 	}
 	return Config{}, nil
+}
+
+// DefaultConfigPath is the usual place of the configuration.
+func DefaultConfigPath() (string, error) {
+	folder, err := os.UserConfigDir()
+	return filepath.Join(folder, "lodge", "lodge.yaml"), err
 }
 
 func (c *Config) check() error {

@@ -60,7 +60,7 @@ func TestLoadConfigRefuses(t *testing.T) {
 		"want sqlite:PATH":                     "store: mysql:x",
 		`watch.from: "end": want start or now`: "watch: {from: end}",
 		"want a time above 0":                  "cache: {ttl: -1s}",
-		"invalid duration":                     "cache: {ttl: soon}",
+		"want a time such as":                  "cache: {ttl: soon}",
 		"not found":                            "targets: [1, 2",
 		"over 1048576 bytes":                   "# " + strings.Repeat("x", 1<<20),
 		"wildcards are for policies":           `events: {webhooks: [{url: "https://x", secretFile: s, scopes: ["cve:*"]}]}`,

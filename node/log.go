@@ -257,7 +257,7 @@ func (n *Node) newShard(ctx context.Context, c Log) (s shard, err error) {
 	case isPublic(s.url.Hostname()):
 		s.root, err = verify.PublicRoot(ctx)
 	default:
-		err = errors.New("nothing is given to verify the log with: give its public key with --log-key, or --trusted-root")
+		err = errors.New("nothing is given to verify the log with: give its public key with --log-key (key: in the configuration), or --trusted-root (trustedRoot:)")
 	}
 	return s, err
 }

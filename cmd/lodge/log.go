@@ -21,8 +21,6 @@ func newLog(a *app) *cobra.Command {
 		Short: "Follow transparency logs, and say how far they are verified",
 		Long: `Follow the logs of the configuration, and say how far they are verified. The daemon follows
 those that "follow:" names by itself.`,
-		Args: takes(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newLogList(a), newLogCheck(a), newLogFollow(a), newLogResume(a))
 	return cmd
@@ -145,16 +143,16 @@ func (a *app) openLogs(ctx context.Context, names []string) (*node.Node, []strin
 	if err != nil {
 		return nil, nil, err
 	}
-	known := c.Followed()
+	followed := c.Followed()
 	if len(names) == 0 {
-		names = known
+		names = followed
 	}
 	if len(names) == 0 {
-		return nil, nil, unreadable(errors.New("the configuration names no log: there is nothing to follow"))
+		return nil, nil, unreadable(fmt.Errorf("the configuration names no log: put one under targets: in %s", a.configFile()))
 	}
 	for _, name := range names {
 		if t, ok := c.Targets[name]; !ok || t.Log == nil {
-			return nil, nil, misused("the configuration names no log %q", name)
+			return nil, nil, misused("the configuration names no log %q (%s)", name, known(&c))
 		}
 	}
 	n, err := node.Open(ctx, c)

@@ -112,25 +112,27 @@ delivered yet, 0 all done; the first that applies.`,
 		Example: `  lodge sign statement.json --key key.pem > statement.dsse.json
   lodge push statement.dsse.json --key key.pub --log https://rekor.example --log-key rekor.pub
   lodge status`,
-		SuggestionsMinimumDistance: 2,
-		SilenceUsage:               true,
-		SilenceErrors:              true,
-		Args: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return nil
-			}
-			if like := cmd.SuggestionsFor(args[0]); len(like) > 0 {
-				return misused("there is no command %q (did you mean %s?)", args[0], strings.Join(like, " or "))
-			}
-			return misused("there is no command %q", args[0])
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		Version:       versionText(),
 	}
+	root.SetVersionTemplate("{{.Version}}\n")
 	root.PersistentFlags().StringVar(&a.configPath, "config", "", "configuration `FILE` (default $XDG_CONFIG_HOME/lodge/lodge.yaml, if it is there)")
 	root.PersistentFlags().StringVar(&a.state, "state", "", "folder `DIR` of the local store (default $XDG_STATE_HOME/lodge, else ~/.local/state/lodge)")
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err: err, show: true} })
+	root.SetFlagErrorFunc(misusedFlag)
 	root.AddCommand(newPush(a), newKey(a), newStatus(a), newEvents(a), newHints(a), newBundle(a), newEvidence(a), newRetry(a), newSign(a), newVerify(a),
 		newLog(a), newPolicy(a), newServe(a), newSink(a), newVersion(a))
+	root.InitDefaultCompletionCmd()
+	root.InitDefaultHelpCmd()
+	group(root)
+	for _, cmd := range root.Commands() {
+		switch {
+		case cmd.HasSubCommands():
+			group(cmd)
+		case cmd.Name() == "help":
+			cmd.Args = knownTopic
+		}
+	}
 	return root
 }
 
@@ -164,6 +166,8 @@ func (f *format) Set(s string) error {
 func (f *format) flag(cmd *cobra.Command) {
 	*f = "text"
 	cmd.Flags().VarP(f, "output", "o", "form of the output")
+	forms := cobra.FixedCompletions([]cobra.Completion{"text", "json"}, cobra.ShellCompDirectiveNoFileComp)
+	_ = cmd.RegisterFlagCompletionFunc("output", forms) // fails where there is no such flag
 }
 
 func (f *format) json() bool { return *f == "json" }

@@ -21,8 +21,6 @@ func newPolicy(a *app) *cobra.Command {
 		Long: `Policies are kept in the store. Each envelope whose inclusion is verified is matched with all of
 them by its scopes (lodge hints shows them), and for each that matches there is an event
 ReanalysisRequested. docs/policies.md says how they are written.`,
-		Args: takes(0, 0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newPolicyApply(a), newPolicyList(a), newPolicyDelete(a), newPolicyMatch(a))
 	return cmd

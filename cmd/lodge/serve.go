@@ -45,7 +45,7 @@ func (a *app) serve(ctx context.Context, listen string, check bool) error {
 		return err
 	}
 	if len(c.Targets) == 0 {
-		return unreadable(errors.New("the configuration names no targets: nothing could be delivered"))
+		return unreadable(fmt.Errorf("the configuration names no targets: put them under targets: in %s", a.configFile()))
 	}
 	if listen != "" {
 		c.Listen = listen
@@ -82,7 +82,7 @@ func (a *app) serveTargets(ctx context.Context, n *node.Node, c node.Config, che
 	if c.Listen != "" {
 		l, err := web.Listen(ctx, c.Listen)
 		if err != nil {
-			return unreadable(err)
+			return unreadable(fmt.Errorf("%w: name another with --listen", err))
 		}
 		if err := a.print("listening on http://%s\n", l.Addr()); err != nil {
 			return err

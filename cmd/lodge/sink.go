@@ -15,18 +15,11 @@ import (
 
 func newSink(a *app) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:   "sink list|replay|enable",
+		Use:   "sink",
 		Short: "Show where events go, have them sent again",
 		Long: `The sinks of events: a JSON Lines file, webhooks, NATS. They are configured under events: and
 run with lodge serve. Each has a place of its own in the sequence of events; a sink that is
 down gets what it has missed when it is back.`,
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) > 0 {
-				return misused("there is no command sink %s (there are list, replay, enable)", args[0])
-			}
-			return nil
-		},
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	cmd.AddCommand(newSinkList(a), newSinkReplay(a), newSinkEnable(a))
 	return cmd

@@ -96,7 +96,7 @@ func (f *targetFlags) applyLogs(c *node.Config) (names []string, err error) {
 	for _, value := range f.logs {
 		name, url := findLog(c, value)
 		if name == "" && !url {
-			return nil, misused("--log %q is neither a URL nor a log of the configuration (%s)", value, known(c))
+			return nil, misused("--log %q is neither a URL (http://… or https://…) nor a log of the configuration (%s)", value, known(c))
 		}
 		if url {
 			byURL++

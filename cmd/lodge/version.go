@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"fmt"
 	"runtime"
 	"runtime/debug"
 
@@ -17,11 +18,15 @@ func newVersion(a *app) *cobra.Command {
 		Short: "Print the version",
 		Args:  takes(0, 0, ""),
 		RunE: func(*cobra.Command, []string) error {
-			v := version
-			if info, ok := debug.ReadBuildInfo(); ok {
-				v = cmp.Or(v, info.Main.Version)
-			}
-			return a.print("lodge %s %s %s/%s\n", cmp.Or(v, "devel"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+			return a.print("%s\n", versionText())
 		},
 	}
+}
+
+func versionText() string {
+	v := version
+	if info, ok := debug.ReadBuildInfo(); ok {
+		v = cmp.Or(v, info.Main.Version)
+	}
+	return fmt.Sprintf("lodge %s %s %s/%s", cmp.Or(v, "devel"), runtime.Version(), runtime.GOOS, runtime.GOARCH)
 }
