@@ -84,6 +84,9 @@ func ParseSigned(raw []byte) (*Bundle, error) {
 		return nil, malformed("not a JSON object: %v", err)
 	}
 	if !top.isBundle() {
+		if top.Statement && !top.Payload {
+			return nil, malformed("a bare statement, which nobody signed: make an envelope of it by lodge sign")
+		}
 		return parseEnvelope(raw)
 	}
 	var p protobundle.Bundle
@@ -102,6 +105,9 @@ type shape struct {
 	Material  member `json:"verificationMaterial"`
 	Envelope  member `json:"dsseEnvelope"`
 	Message   member `json:"messageSignature"`
+
+	Statement member `json:"_type"`
+	Payload   member `json:"payload"`
 }
 
 func (s shape) isBundle() bool { return bool(s.MediaType || s.Material || s.Envelope || s.Message) }

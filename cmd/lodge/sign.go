@@ -25,7 +25,10 @@ Ed25519ph (--ed25519ph); Rekor v1 only without.
 
 STATEMENT is a file, or - for standard input. Its bytes are signed as they are. The payload
 type is application/vnd.in-toto+json for in-toto statements and application/json for other
-JSON; for anything else it has to be given.`,
+JSON; for anything else it has to be given.
+
+A pair of keys: openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out key.pem
+and openssl pkey -in key.pem -pubout -out key.pub`,
 		Example: `  lodge sign vex.json --key key.pem > vex.dsse.json
   lodge sign report.xml --key key.pem --payload-type application/xml > report.dsse.json`,
 		Args: takes(1, 1, "the STATEMENT to sign"),
@@ -79,7 +82,9 @@ const inTotoType = "application/vnd.in-toto+json"
 
 func guessType(payload []byte) (string, error) {
 	statement := bundle.ParseStatement(inTotoType, payload)
-	switch {
+	switch _, err := bundle.ParseSigned(payload); {
+	case err == nil:
+		return "", errors.New("it is signed already: push it as it is, or say with --payload-type what it is to sign it once more")
 	case statement.PredicateType != "" || len(statement.Subjects) > 0:
 		return inTotoType, nil
 	case json.Valid(payload):
