@@ -117,7 +117,7 @@ func (j *judge) logKey(e lodge.Entry) (tlog.Key, error) {
 			return k, nil
 		}
 	}
-	return tlog.Key{}, fmt.Errorf("the log %.100q with the id %.80q is not trusted: give --log-key or --trusted-root", l.Origin, l.LogID)
+	return tlog.Key{}, fmt.Errorf("the log %.100q with the id %.80q is not trusted: give its key with --log-key, or --trusted-root", l.Origin, l.LogID)
 }
 
 // inTime checks that the root believes the log at the time of the entry: the log's own time

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -65,7 +66,7 @@ Exit status: 0 everything holds, 1 something does not, 2 wrong usage or unreadab
 			if err != nil {
 				return unreadable(fmt.Errorf("%s: %w", args[0], err))
 			}
-			return a.verdict(args[0], result, f.output)
+			return a.verdict(args[0], result, f)
 		},
 	}
 	cmd.Flags().StringArrayVar(&f.keys, "key", nil, "`PEM` file of a signer's public key; repeatable")
@@ -201,15 +202,27 @@ func judge(raw []byte, trust verify.Trust) (verify.Result, error) {
 }
 
 // verdict prints what came of the checks. Where something does not hold it is the error.
-func (a *app) verdict(source string, result verify.Result, output format) error {
-	err := a.printResult(result, output)
+func (a *app) verdict(source string, result verify.Result, f verifyFlags) error {
+	err := a.printResult(result, f.output)
 	if err != nil || result.OK {
 		return err
 	}
 	if c := result.Failed(); c != nil {
 		return fmt.Errorf("%s does not verify: %s: %s", source, c.Name, c.Reason)
 	}
-	return fmt.Errorf("%s does not verify: no log that is trusted has it: give --log-key or --trusted-root", source)
+	return fmt.Errorf("%s does not verify: no log that is trusted has it: %s", source, missing(result, f))
+}
+
+// missing says what to give so that a log has it.
+func missing(result verify.Result, f verifyFlags) string {
+	bare := func(c verify.Check) bool { return c.Name == verify.CheckInclusion && c.Entry == nil }
+	switch {
+	case slices.ContainsFunc(result.Checks, bare):
+		return "it comes without a log entry (lodge bundle prints what a log has)"
+	case len(f.logKeys) == 0 && f.trustedRoot == "":
+		return "give --log-key or --trusted-root"
+	}
+	return "its log entries are of other logs than those given"
 }
 
 func (a *app) printResult(result verify.Result, output format) error {
