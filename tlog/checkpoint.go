@@ -39,6 +39,9 @@ func (k Key) Open(signed []byte) (Checkpoint, error) {
 		var invalid *note.InvalidSignatureError
 		var unverified *note.UnverifiedNoteError
 		if errors.As(err, &invalid) || errors.As(err, &unverified) {
+			if claimed, peekErr := Peek(signed); peekErr == nil && k.origin != "" && claimed.Origin != k.origin {
+				err = k.checkOrigin(claimed.Origin, k.origin) // a key's id commits to the origin: it may well be the right one
+			}
 			return Checkpoint{}, fmt.Errorf("checkpoint: %w of the log %.16s…: %w", lodge.ErrSignature, k.LogID(), err)
 		}
 		return Checkpoint{}, fmt.Errorf("%w checkpoint: %w", lodge.ErrMalformed, err)

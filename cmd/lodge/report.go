@@ -186,7 +186,11 @@ func (r result) text(d lodge.Delivery) string {
 	if r.Duplicate && r.State == lodge.Verified {
 		b.WriteString(", duplicate")
 	}
-	if r.Error != nil && r.State != lodge.Verified {
+	switch {
+	case r.Error == nil || r.State == lodge.Verified:
+	case r.State != lodge.Failed && r.Error.Class == lodge.ClassHeld:
+		b.WriteString(" (held)") // why is said once for the target
+	default:
 		fmt.Fprintf(&b, ": %s (%s)", r.Error.Message, r.Error.Class)
 	}
 	return clean(b.String())
