@@ -13,7 +13,7 @@ import (
 // log (see Under); whoever reads sees each step whole.
 
 const selectShard = `SELECT s.id, s.target, s.log, s.origin, s.url, s.size, s.root, s.since, s.looked_at, s.first, s.next, s.unsearched, s.speed,
-	s.last_event, s.closed, s.trusting, s.anchored_at, s.checked_at, s.alarm, s.alarm_words, s.alarm_since,
+	s.last_event, s.closed, s.trusting, nullif(s.anchored_at, 0), s.checked_at, s.alarm, s.alarm_words, s.alarm_since,
 	(SELECT count(*) FROM quarantine q WHERE q.shard = s.id), coalesce((SELECT min(q.idx) FROM quarantine q WHERE q.shard = s.id AND NOT q.proven), -1)
 	FROM shard s`
 

@@ -83,6 +83,9 @@ func headFrom(w *world) {
 func headsAnew(w *world) {
 	s := w.open()
 	shard := w.keep(s, w.shard(s), treeHead(9, 1))
+	if !w.shard(s).Anchor.IsZero() {
+		w.Error("a tree was given up before there was any")
+	}
 	w.ok(s.AddProgress(w.Context(), shard, lodge.Reading{From: 0, To: 9, Bad: []lodge.Quarantined{{Index: 3, Words: "altered"}}}, time.Now()))
 	shard = w.shard(s)
 	w.ok(s.KeepHead(w.Context(), shard, treeHead(4, 2), true, time.Now()))

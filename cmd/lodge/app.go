@@ -70,7 +70,8 @@ func (a *app) openStore(ctx context.Context) (*node.Node, error) {
 	if _, err := os.Stat(path); local && errors.Is(err, fs.ErrNotExist) {
 		return nil, unreadable(fmt.Errorf("there is no store at %s yet: push something first, or name another with --state", path))
 	}
-	return node.Open(ctx, node.Config{Store: c.Store})
+	n, err := node.Open(ctx, node.Config{Store: c.Store})
+	return n, unreadable(err)
 }
 
 // print writes to standard output.
