@@ -28,8 +28,10 @@ func (s *Store) Accept(ctx context.Context, sub lodge.Submission, orders []lodge
 	a.sub.Scopes = union(nil, sub.Scopes)
 	a.hints = newHints(sub.Hints, sub.Hints.Scope(a.sub.Scopes, len(a.sub.Scopes) > 0), a.artifacts()...)
 	if err := s.do(ctx, &operation{key: string(sub.Key[:]), run: a.run}); err != nil {
-		// A plain duplicate is answered also while nothing can be written.
-		if a.accepted = nil; a.find(reader{s, ctx}) == nil && a.accepted != nil {
+		// A plain duplicate is answered also while nothing can be written. But what this call has made
+		// or queued again may be there, after a COMMIT without an answer, and is no duplicate.
+		caused := slices.ContainsFunc(a.accepted, func(x lodge.Accepted) bool { return x.New || x.Requeued })
+		if a.accepted = nil; !caused && a.find(reader{s, ctx}) == nil && a.accepted != nil {
 			return a.accepted, nil
 		}
 		return nil, err

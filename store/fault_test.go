@@ -1,11 +1,15 @@
 package store_test
 
 import (
+	"bytes"
 	"database/sql"
 	"fmt"
+	"io"
+	"net"
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -146,6 +150,71 @@ func TestBackendTerminated(t *testing.T) {
 		}
 	}
 	holds(t, s, n)
+}
+
+// TestLostCommit loses the answer to a COMMIT that was made: the call fails, rather than find its own
+// delivery and take it for one that was there before. Asking again tells.
+func TestLostCommit(t *testing.T) {
+	u, err := url.Parse(storetest.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lose atomic.Bool
+	u.Host = proxy(t, u.Host, func(answer []byte) bool {
+		return bytes.Contains(answer, []byte("COMMIT\x00")) && lose.CompareAndSwap(true, false)
+	})
+	u.RawQuery = "sslmode=disable"
+	s := open(t, u.String())
+	lose.Store(true)
+	saysWhy(t, accept(t, s, "a", 10), u.Path, "")
+	if lose.Load() {
+		t.Fatal("no COMMIT was seen")
+	}
+	if err := accept(t, s, "a", 10); err != nil {
+		t.Error(err)
+	}
+	holds(t, s, 1)
+}
+
+// proxy returns the address of one to server, which ends a connection in place of an answer
+// that cut says.
+func proxy(t *testing.T, server string, cut func(answer []byte) bool) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = l.Close() })
+	go func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return
+			}
+			far, err := net.Dial("tcp", server)
+			if err != nil {
+				_ = near.Close()
+				continue
+			}
+			go func() {
+				_, _ = io.Copy(far, near)
+				_ = far.Close()
+			}()
+			go func() {
+				defer near.Close()
+				for answer := make([]byte, 1<<16); ; {
+					n, err := far.Read(answer)
+					if cut(answer[:n]) {
+						return
+					}
+					if _, writeErr := near.Write(answer[:n]); err != nil || writeErr != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return l.Addr().String()
 }
 
 // TestStandby connects to a PostgreSQL that takes no writes, and later does: connections
