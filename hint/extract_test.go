@@ -69,6 +69,13 @@ func TestParseScope(t *testing.T) {
 		{"cpe:a:openssl:openssl", "cpe:a:openssl:openssl"},
 		{"cpe:2.3:a:open\\+ssl:c\\:d\\*:1:*:*:*:*:*:*:*", "cpe:a:open%2Bssl:c%3Ad%2A"},
 		{"cpe:a:open+ssl:*", "cpe:a:open%2Bssl:*"},
+		{"cpe:2.3:a:Café Z:x\\ y:1:*:*:*:*:*:*:*", "cpe:a:caf%C3%A9%20z:x%20y"},
+		{"cpe:/a:caf%C3%A9%20%5A:x%20y", "cpe:a:caf%C3%A9%20z:x%20y"},
+		{"cpe:2.3:a:caf%C3%A9%20z:x%20y:1:*:*:*:*:*:*:*", "cpe:a:caf%C3%A9%20z:x%20y"}, // as hints show it
+		{"cpe:/a:100%25ab:x", "cpe:a:100%25ab:x"},
+		{"cpe:2.3:a:100\\%ab:x:*:*:*:*:*:*:*:*", "cpe:a:100%25ab:x"},
+		{"cpe:2.3:a::x:1", "cpe:a:*:x"},
+		{"cpe:a:café z:x y", "cpe:a:caf%C3%A9%20z:x%20y"},
 		{"repo:https://GitHub.com/Org/Name.git", "repo:github.com/Org/Name"},
 		{"repo:github.com/org/*", "repo:github.com/org/*"},
 		{"predicate:https://slsa.dev/provenance/v1", "predicate:https://slsa.dev/provenance/v1"},

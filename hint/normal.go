@@ -1,6 +1,7 @@
 package hint
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"net/url"
@@ -305,31 +306,37 @@ func normalCPE(s string) (full, base string, ok bool) {
 		parts = append(parts, "*")
 	}
 	for i, p := range parts {
+		parts[i] = cmp.Or(p, "*")
+	}
+	base = basePart(parts[0]) + ":" + basePart(parts[1]) + ":" + basePart(parts[2])
+	for i, p := range parts {
 		parts[i] = quoteCPE(p)
 	}
-	base = basePart(parts[0], false) + ":" + basePart(lower(parts[1]), false) + ":" + basePart(lower(parts[2]), false)
 	return "cpe:2.3:" + strings.Join(parts, ":"), base, true
 }
 
 // basePart writes a part of a CPE for a scope: without quotes, with other punctuation as
 // %XX. What stands in a scope already has such escapes.
-func basePart(p string, escapes bool) string {
+func basePart(p string) string {
 	var b strings.Builder
 	for i := 0; i < len(p); i++ {
-		c := p[i]
-		quoted := c == '\\' && !escapes && i+1 < len(p)
-		if quoted {
+		c, quoted := p[i], false
+		if c == '\\' && i+1 < len(p) {
 			i++
-			c = p[i]
+			c, quoted = p[i], true
 		}
-		isEscape := c == '%' && escapes && i+2 < len(p) && hexClass[p[i+1]]|hexClass[p[i+2]] < noHex
-		if isAlnum(c) || strings.IndexByte("._~-", c) >= 0 || c == '*' && !quoted || isEscape {
+		if isAlnum(c) || strings.IndexByte("._~-", c) >= 0 || !quoted && (c == '*' || isEscape(p[i:])) {
 			b.WriteByte(c)
 		} else {
 			b.WriteString(escapeByte(c))
 		}
 	}
 	return upperEscapes(b.String())
+}
+
+// isEscape tells whether s begins with %XX.
+func isEscape(s string) bool {
+	return len(s) > 2 && s[0] == '%' && hexClass[s[1]]|hexClass[s[2]] < noHex
 }
 
 // isPlainCPE are the characters that need no quoting in a formatted string, and the colon.
@@ -409,21 +416,19 @@ func partOfURI(p string) string {
 	}
 	p = strings.NewReplacer("%01", "?", "%02", "*").Replace(quoteStars(p))
 	if decoded, err := url.PathUnescape(p); err == nil {
-		p = decoded
+		p = lower(decoded)
 	}
 	return p
 }
 
-// quoteStars quotes what would be a wildcard in a formatted string.
+// quoteStars quotes what would be a wildcard in a formatted string, or begin an escape.
 func quoteStars(p string) string {
-	return strings.NewReplacer("*", `\*`, "?", `\?`, "%2a", `\*`, "%3f", `\?`).Replace(p)
+	return strings.NewReplacer("*", `\*`, "?", `\?`, "%2a", `\*`, "%3f", `\?`, "%25", `\%25`).Replace(p)
 }
 
-// quoteCPE quotes all punctuation but period, hyphen, underscore and wildcards.
+// quoteCPE quotes all punctuation but period, hyphen, underscore and wildcards. What is no
+// printable ASCII is percent-encoded, and may be already.
 func quoteCPE(p string) string {
-	if p == "" {
-		return "*"
-	}
 	var b strings.Builder
 	for i := 0; i < len(p); i++ {
 		c, quoted := p[i], false
@@ -431,13 +436,13 @@ func quoteCPE(p string) string {
 			i++
 			c, quoted = p[i], true
 		}
-		wild := (c == '*' || c == '?') && !quoted
-		if c < 0x80 && !isAlnum(c) && c != '.' && c != '-' && c != '_' && !wild {
+		bare := isAlnum(c) || strings.IndexByte("._-", c) >= 0 || !quoted && (c == '*' || c == '?' || isEscape(p[i:]))
+		if !bare && c > ' ' && c <= '~' {
 			b.WriteByte('\\')
 		}
 		b.WriteByte(c)
 	}
-	return escapeASCII(b.String())
+	return upperEscapes(escapeASCII(b.String()))
 }
 
 // escapeASCII percent-encodes what is not printable ASCII.

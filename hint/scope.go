@@ -124,7 +124,7 @@ func cpeScope(value string) (string, bool) {
 	if len(parts) < 3 || len(parts[0]) != 1 || !strings.Contains("aoh*-", parts[0]) || parts[1] == "" || parts[2] == "" {
 		return "", false
 	}
-	return parts[0] + ":" + basePart(parts[1], true) + ":" + basePart(parts[2], true), true
+	return parts[0] + ":" + basePart(parts[1]) + ":" + basePart(parts[2]), true
 }
 
 // Lookup returns the scopes by which to look for what somebody typed: a CVE or another
