@@ -46,7 +46,7 @@ type Shard struct {
 	Checked time.Time `json:"checked,omitzero"` // when all receipts and the quarantine were last gone over
 
 	First       int64   `json:"first"`       // leaves below were there before it was followed, and are not read
-	Next        int64   `json:"next"`        // all leaves below were read
+	Next        int64   `json:"next"`        // all leaves from First on and below were read
 	Quarantined int64   `json:"quarantined"` // of them, those that could not be read, proven or told what they are
 	FirstBad    int64   `json:"-"`           // the first that is not proven to be in the tree; -1 where there is none
 	Unsearched  int64   `json:"unsearched"`  // of them, those of a kind that is not searched
@@ -64,7 +64,7 @@ type Alarm struct {
 }
 
 // VerifiedThrough returns the index up to which every entry from First on was read and proven
-// to be in the tree; it is before First where that is none.
+// to be in the tree, First-1 where that is none.
 func (s Shard) VerifiedThrough() int64 {
 	if s.FirstBad >= 0 {
 		return s.FirstBad - 1

@@ -25,8 +25,9 @@ type LogStatus struct {
 	Shards    []ShardStatus `json:"shards"`
 }
 
-// ShardStatus is one of its shards. VerifiedThrough is the index up to which every entry is
-// proven to be in the tree, -1 where that is none; Remaining is an estimate, in seconds.
+// ShardStatus is one of its shards. VerifiedThrough is the index up to which every entry from
+// First on is proven to be in the tree, First-1 where that is none; Remaining is an estimate, in
+// seconds.
 type ShardStatus struct {
 	lodge.Shard
 	VerifiedThrough int64   `json:"verifiedThrough"`

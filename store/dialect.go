@@ -21,6 +21,7 @@ import (
 //	{lock}  keeps the rows that a SELECT found as they are until the transaction ends
 //	{lock d}, {skip d}  the same for table d alone; skip leaves out those that are locked
 //	{each}  a function that makes rows of a JSON array of strings, in the column "value"
+//	{id}  at the end of an INSERT, which goes through tx.insert: the row's id
 type dialect struct {
 	name     string // of its folder of migrations
 	words    *strings.Replacer

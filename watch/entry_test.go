@@ -221,6 +221,27 @@ func TestFromNow(t *testing.T) {
 		}
 		w.wantCalm()
 	})
+	t.Run("another tree", func(t *testing.T) {
+		onBoth(t, func(w *world) {
+			w.fromNow = true
+			w.add(6)
+			w.follow()
+			w.await("the first look", func() bool { return w.shard().Head.Size == 6 })
+			w.add(4)
+			w.awaitRead(10)
+			fork := w.log.Fork(8)
+			for range 4 {
+				fork.Append([]byte("another"))
+			}
+			w.log.Replace(fork)
+			w.wantDiverged()
+			w.ok(w.store.ResumeLog(w.Context(), w.target, time.Now()))
+			w.awaitRead(12)
+			if s := w.shard(); s.First != 6 || s.Quarantined != 4 || s.VerifiedThrough() != 11 {
+				w.Errorf("%+v", s)
+			}
+		})
+	})
 	t.Run("later shard", func(t *testing.T) {
 		w := newWorld(t, rekor.Version2)
 		w.fromNow = true
