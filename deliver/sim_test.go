@@ -179,6 +179,7 @@ type shelves struct {
 func inBubble(t *testing.T, do func(t *testing.T, all *shelves)) {
 	t.Helper()
 	dir := inMemory(t)
+	defer os.RemoveAll(dir) // there may be thousands of bubbles in one test
 	synctest.Test(t, func(t *testing.T) {
 		all := &shelves{}
 		ours := newMemo()
