@@ -26,7 +26,7 @@ type dialect struct {
 	name     string // of its folder of migrations
 	words    *strings.Replacer
 	numbered bool             // parameters are $1, $2, …
-	returns  bool             // {id} returns a row's id; else the result has it, which takes half as long
+	returns  bool             // RETURNING tells of the row ({id}); else other means do, in half the time
 	begin    string           // begins a writing transaction
 	writers  int              // connections that write at the same time
 	readers  int              // connections that read at the same time
