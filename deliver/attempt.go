@@ -128,7 +128,7 @@ func (a *attempt) fail(err error) {
 	case settled:
 		d.Due = now.Add(a.settle())
 	case later:
-		d.Due = now.Add(max(failure.RetryAfter, a.backoff(a.job.Attempt)))
+		d.Due = now.Add(a.pauseAfter(failure, a.job.Attempt))
 	}
 	change := lodge.Change{Delivery: d}
 	if d.State == lodge.Failed {

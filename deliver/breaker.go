@@ -126,7 +126,20 @@ func (l *lane) refused(failure *lodge.Error, now time.Time) {
 		return // one of many that were under way together counts
 	}
 	l.failures++
-	l.closed = now.Add(max(failure.RetryAfter, l.backoff(l.failures)))
+	l.closed = now.Add(l.pauseAfter(failure, l.failures))
+}
+
+// maxPatience is how many times as long as a target has asked for it is left alone at most.
+const maxPatience = 10
+
+// pauseAfter is how long to wait after so many failures: longer each time. A target that says
+// how long is asked no sooner, and not much later: it has said when it takes requests.
+func (l *lane) pauseAfter(failure *lodge.Error, failures int) time.Duration {
+	d := l.backoff(failures)
+	if asked := failure.RetryAfter; asked > 0 {
+		d = max(asked, min(d, maxPatience*asked))
+	}
+	return d
 }
 
 // backoff doubles with each failure up to a cap, with a jitter of a half.

@@ -253,6 +253,25 @@ func TestRepliesOfHalfLost(t *testing.T) {
 	})
 }
 
+// TestRetryAfter has a log refuse ten requests, one after the other, each for a second: it is
+// asked again about when it said.
+func TestRetryAfter(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.adjust = func(target *deliver.Target) { target.Concurrency = 1 }
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		w.log.Inject(logtest.Fault{Status: 429, Count: 10, Header: http.Header{"Retry-After": {"1"}}})
+		begin := time.Now()
+		accepted := i.accept(w.statement(1), false)
+		accepted[0].Delivery = i.await(accepted[0].Delivery)
+		w.verified(accepted...)
+		w.leaves(1)
+		if took := time.Since(begin); took < 10*time.Second || took > 2*time.Minute {
+			t.Errorf("it took %s", took)
+		}
+	})
+}
+
 // flaky is a store that fails for a while, as with a full disk.
 type flaky struct {
 	deliver.Store
