@@ -37,6 +37,7 @@ type Submission struct {
 // It is unique by (key, signer, target, subject).
 type Delivery struct {
 	ID       int64
+	Envelope int64 // the store's id of the envelope
 	Key      Key
 	Signer   Signer
 	Target   Target

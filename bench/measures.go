@@ -252,7 +252,6 @@ func (b *bench) fill(path string, rows int) error {
 		`WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < ?)
 		INSERT INTO envelope (key, signer, raw, subjects, scopes) SELECT randomblob(32), 'sha256:' || printf('%064x', 1), randomblob(512), '[]', '[]' FROM n`,
 		`INSERT INTO delivery (envelope_id, target_id, subject, state, accepted_at, since, due_at) SELECT id, 1, x'', 'queued', ?1 + id, ?1 + id, ?1 + id FROM envelope`,
-		`INSERT INTO history (delivery_id, attempt, from_state, to_state, at) SELECT id, 0, '', 'queued', ? FROM delivery`,
 		`INSERT INTO outbox (seq, id, type, source, subject, at, data, envelope_id) SELECT id, randomblob(32), 'dev.lodge.EntryQueued.v1',
 			'https://log.example', 'sha256:' || printf('%064x', id), ?, printf('%300s', 'data'), envelope_id FROM delivery`,
 	} {

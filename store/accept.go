@@ -150,16 +150,19 @@ func (a *acceptance) delivery(i int) lodge.Delivery {
 
 func (a *acceptance) run(t *tx) error {
 	a.accepted = nil
-	if err := t.keepDocument(a.hints); err != nil {
-		return err
+	var envelope, number int64
+	if a.hints.document != nil {
+		number = firstHints
 	}
-	var envelope int64
-	made, err := t.insert(`INSERT INTO envelope (key, signer, raw, spki, timestamps, subjects, scopes, narrowed, extractor, hint_id)
-		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, (SELECT id FROM hint WHERE digest = ?)) ON CONFLICT (key, signer) DO NOTHING{id}`,
+	made, err := t.insert(`INSERT INTO envelope (key, signer, raw, spki, timestamps, subjects, scopes, narrowed, extractor, hint)
+		VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (key, signer) DO NOTHING{id}`,
 		[]any{a.sub.Key[:], a.sub.Signer, a.sub.Raw, a.sub.SPKI, toJSON(a.sub.Timestamps), toJSON(a.sub.Subjects),
-			toJSON(a.sub.Scopes), len(a.sub.Scopes) > 0, a.hints.version, a.hints.digest[:]}, &envelope)
+			toJSON(a.sub.Scopes), len(a.sub.Scopes) > 0, a.hints.version, number}, &envelope)
 	switch {
 	case err == nil && made:
+		if number > 0 {
+			t.put(documents, envelope, number, string(a.hints.document))
+		}
 		err = t.keepScopes(envelope, a.hints)
 	case err == nil:
 		if err = a.find(t); err != nil || a.accepted != nil {
@@ -254,13 +257,14 @@ func (a *acceptance) keep(t *tx, envelope int64, i int, fresh bool) error {
 	if err != nil {
 		return err
 	}
+	d.Envelope = envelope
 	a.accepted[i] = lodge.Accepted{Delivery: d, New: true}
+	t.emit(about(envelope), a.events[i])
 	if !fresh && !order.Subject.IsZero() {
 		if err := t.index(envelope, false, []string{artifactScope(order.Subject)}); err != nil {
 			return err
 		}
 	}
-	t.record(newTransition(lodge.Change{Delivery: d, Events: a.events[i : i+1]}, a.now), envelope)
 	return a.require(t, i, nil)
 }
 
@@ -316,7 +320,7 @@ func (t *tx) requeue(d *lodge.Delivery, now time.Time) error {
 	change.State, change.Err = lodge.Queued, nil
 	change.Attempt++
 	*d = change.Delivery
-	t.record(newTransition(change, now), 0) // without events
+	t.record(newTransition(change, now))
 	return nil
 }
 

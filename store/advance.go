@@ -52,11 +52,16 @@ func newTransition(change lodge.Change, now time.Time) *transition {
 }
 
 func (t *tx) apply(step *transition) error {
-	envelope, err := t.move(step)
+	n, err := t.exec(`UPDATE delivery SET state = ?, due_at = {now} + ?, sends = sends + ?, adopted = ?, error = ?
+		WHERE id = ? AND attempt = ? AND state = ?`+unlessDiverged,
+		step.State, step.due, step.sends, step.Adopted, step.failure, step.ID, step.Attempt, step.From, step.State)
+	if err == nil && n == 0 {
+		err = t.refused(step)
+	}
 	if err != nil {
 		return err
 	}
-	t.record(step, envelope)
+	t.record(step)
 	switch step.State {
 	case lodge.Verified:
 		return t.release(step.ID)
@@ -64,29 +69,6 @@ func (t *tx) apply(step *transition) error {
 		return t.failDependents(step)
 	}
 	return nil
-}
-
-// move applies the step to the delivery's row. It returns the envelope that it is of where the
-// step has events, which are about that.
-func (t *tx) move(step *transition) (envelope int64, err error) {
-	const query = `UPDATE delivery SET state = ?, due_at = {now} + ?, sends = sends + ?, adopted = ?, error = ?
-		WHERE id = ? AND attempt = ? AND state = ?` + unlessDiverged
-	args := []any{step.State, step.due, step.sends, step.Adopted, step.failure, step.ID, step.Attempt, step.From, step.State}
-	if t.session.store.dialect.returns {
-		moved, err := t.write(query+` RETURNING envelope_id`, args, &envelope)
-		if err == nil && !moved {
-			err = t.refused(step)
-		}
-		return envelope, err
-	}
-	n, err := t.exec(query, args...)
-	switch {
-	case err == nil && n == 0:
-		err = t.refused(step)
-	case err == nil && len(step.Events) > 0:
-		_, err = t.get(`SELECT envelope_id FROM delivery WHERE id = ?`, []any{step.ID}, &envelope)
-	}
-	return envelope, err
 }
 
 // unlessDiverged withholds what a log says that has been caught with two trees: nothing is
@@ -107,9 +89,9 @@ func (t *tx) refused(step *transition) error {
 }
 
 // record writes with the transaction what goes with a change: the history row, the events,
-// which are about the envelope with that row id, and what is kept apart from the hot row.
-func (t *tx) record(step *transition, envelope int64) {
-	t.emit(about(envelope), step.Events...)
+// and what is kept apart from the hot row.
+func (t *tx) record(step *transition) {
+	t.emit(about(step.Envelope), step.Events...)
 	t.put(history, step.ID, step.Attempt, step.From, step.State, step.now.UnixMicro(), step.brief, step.failure)
 	if step.intent != nil {
 		t.put(intents, step.ID, step.intent)

@@ -45,7 +45,7 @@ func (t *tx) claim(address string, pick lodge.Pick, n int, lease time.Duration) 
 	}
 	err = t.change(query, []any{id, n, lease.Microseconds()}, func(rows *sql.Rows) error {
 		job := lodge.Job{Delivery: lodge.Delivery{Target: target}}
-		err := rows.Scan(&job.ID, bytesInto{job.Subject[:]}, &job.State, &job.Attempt, &job.Sends, &job.Adopted, timeInto{&job.Accepted}, timeInto{&job.Since},
+		err := rows.Scan(&job.ID, &job.Envelope, bytesInto{job.Subject[:]}, &job.State, &job.Attempt, &job.Sends, &job.Adopted, timeInto{&job.Accepted}, timeInto{&job.Since},
 			jsonInto{&job.Err}, bytesInto{job.Key[:]}, &job.Signer, &job.Size)
 		claimed = append(claimed, job)
 		return err
@@ -61,7 +61,7 @@ const (
 	selectDue = `WITH due AS (SELECT d.id FROM delivery d WHERE d.target_id = ? AND d.due_at <= {now}`
 	claimThem = ` ORDER BY d.due_at LIMIT ?{skip d})
 		UPDATE delivery SET attempt = attempt + 1, due_at = {now} + ? WHERE id IN (SELECT id FROM due)
-		RETURNING id, subject, state, attempt, sends, adopted, accepted_at, since, error,
+		RETURNING id, envelope_id, subject, state, attempt, sends, adopted, accepted_at, since, error,
 		(SELECT key FROM envelope e WHERE e.id = envelope_id), (SELECT signer FROM envelope e WHERE e.id = envelope_id),
 		(SELECT length(raw) FROM envelope e WHERE e.id = envelope_id)`
 )

@@ -21,7 +21,7 @@ func (s *Store) LastSequence(ctx context.Context) (seq int64, err error) {
 }
 
 const selectEvent = `SELECT o.seq, o.id, o.type, o.source, o.subject, o.at, o.data, h.document
-	FROM outbox o LEFT JOIN hint h ON h.id = o.hint_id WHERE o.seq > ?`
+	FROM outbox o LEFT JOIN hint h ON h.envelope_id = o.envelope_id AND h.number = o.hint WHERE o.seq > ?`
 
 // Events returns the events behind the sequence after, in order, limit at most. Events
 // are numbered as they are committed: whoever has seen a sequence has seen all below it,

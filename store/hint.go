@@ -13,15 +13,16 @@ import (
 type hints struct {
 	version   string
 	document  json.RawMessage // as its events carry it; nil where there is nothing to say
-	digest    lodge.Digest    // of document
 	effective []string        // scopes that are in effect
 	others    []string        // scopes that it is only found by
 }
 
+// firstHints is the number of an envelope's first hints.
+const firstHints = 1
+
 // newHints also makes it found by the artifacts that it is attached to.
 func newHints(h lodge.Hints, effective []string, artifacts ...lodge.Digest) hints {
 	kept := hints{version: h.Version, document: h.EventHints(effective), effective: effective}
-	kept.digest = lodge.DigestOf(kept.document)
 	others := slices.Clone(h.Scopes)
 	for _, artifact := range artifacts {
 		others = append(others, artifactScope(artifact))
@@ -38,23 +39,35 @@ func artifactScope(d lodge.Digest) string { return "artifact:" + d.String() }
 
 // keepHints makes the events of an envelope carry its hints from here on.
 func (t *tx) keepHints(envelope int64, h hints) error {
-	if err := t.keepDocument(h); err != nil {
+	if err := t.flush(documents); err != nil { // of other operations of the batch
 		return err
 	}
-	if _, err := t.exec(`UPDATE envelope SET extractor = ?, hint_id = (SELECT id FROM hint WHERE digest = ?) WHERE id = ?`,
-		h.version, h.digest[:], envelope); err != nil {
+	number, err := t.keepDocument(envelope, h)
+	if err == nil {
+		_, err = t.exec(`UPDATE envelope SET extractor = ?, hint = ? WHERE id = ?`, h.version, number, envelope)
+	}
+	if err != nil {
 		return err
 	}
 	return t.keepScopes(envelope, h)
 }
 
-// keepDocument stores what events carry, once for all envelopes that have the same.
-func (t *tx) keepDocument(h hints) error {
+// keepDocument returns the number of the hints, and stores them where they have none. The
+// envelope is locked.
+func (t *tx) keepDocument(envelope int64, h hints) (number int64, err error) {
 	if h.document == nil {
-		return nil
+		return 0, nil
 	}
-	_, err := t.exec(`INSERT INTO hint (digest, document) VALUES (?, ?) ON CONFLICT (digest) DO NOTHING`, h.digest[:], string(h.document))
-	return err
+	document := string(h.document)
+	found, err := t.get(`SELECT number FROM hint WHERE envelope_id = ? AND document = ?`, []any{envelope, document}, &number)
+	if err != nil || found {
+		return number, err
+	}
+	_, err = t.get(`SELECT coalesce(max(number), 0) + 1 FROM hint WHERE envelope_id = ?`, []any{envelope}, &number)
+	if err == nil {
+		t.put(documents, envelope, number, document)
+	}
+	return number, err
 }
 
 // keepScopes makes an envelope found by its scopes.

@@ -9,6 +9,7 @@ type table int
 
 const (
 	history table = iota
+	documents
 	intents
 	receipts
 	servedIntents // those that are dropped
@@ -17,8 +18,9 @@ const (
 
 // lateWrites are the statements for them: what comes before the rows, one row, what comes after.
 var lateWrites = [tables]struct{ head, row, tail string }{
-	history: {`INSERT INTO history (delivery_id, attempt, from_state, to_state, at, intent, error) VALUES `, `(?, ?, ?, ?, ?, ?, ?)`, ``},
-	intents: {`INSERT INTO intent (delivery_id, intent) VALUES `, `(?, ?)`, ` ON CONFLICT (delivery_id) DO UPDATE SET intent = excluded.intent`},
+	history:   {`INSERT INTO history (delivery_id, attempt, from_state, to_state, at, intent, error) VALUES `, `(?, ?, ?, ?, ?, ?, ?)`, ``},
+	documents: {`INSERT INTO hint (envelope_id, number, document) VALUES `, `(?, ?, ?)`, ``},
+	intents:   {`INSERT INTO intent (delivery_id, intent) VALUES `, `(?, ?)`, ` ON CONFLICT (delivery_id) DO UPDATE SET intent = excluded.intent`},
 	receipts: {`INSERT INTO receipt (delivery_id, receipt, entry, bundle) VALUES `, `(?, ?, ?, ?)`,
 		` ON CONFLICT (delivery_id) DO UPDATE SET receipt = excluded.receipt,
 		entry = coalesce(excluded.entry, receipt.entry), bundle = coalesce(excluded.bundle, receipt.bundle)`},

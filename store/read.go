@@ -8,12 +8,12 @@ import (
 	"github.com/lodgehq/lodge"
 )
 
-const selectDelivery = `SELECT d.id, e.key, e.signer, t.kind, t.name, t.address, d.subject, d.state,
+const selectDelivery = `SELECT d.id, d.envelope_id, e.key, e.signer, t.kind, t.name, t.address, d.subject, d.state,
 	d.attempt, d.sends, d.adopted, d.due_at, d.accepted_at, d.since, p.receipt, d.error
 	FROM delivery d JOIN envelope e ON e.id = d.envelope_id JOIN target t ON t.id = d.target_id LEFT JOIN receipt p ON p.delivery_id = d.id`
 
 func scanDelivery(rows *sql.Rows) (d lodge.Delivery, err error) {
-	err = rows.Scan(&d.ID, bytesInto{d.Key[:]}, &d.Signer, &d.Target.Kind, &d.Target.Name, &d.Target.Address, bytesInto{d.Subject[:]}, &d.State,
+	err = rows.Scan(&d.ID, &d.Envelope, bytesInto{d.Key[:]}, &d.Signer, &d.Target.Kind, &d.Target.Name, &d.Target.Address, bytesInto{d.Subject[:]}, &d.State,
 		&d.Attempt, &d.Sends, &d.Adopted, timeInto{&d.Due}, timeInto{&d.Accepted}, timeInto{&d.Since}, jsonInto{&d.Receipt}, jsonInto{&d.Err})
 	return d, err
 }
@@ -129,12 +129,14 @@ func (s *Store) proofs(ctx context.Context, query string, args ...any) (proofs [
 	return proofs, err
 }
 
-// History returns the transitions of a delivery, oldest first.
+// History returns the transitions of a delivery, oldest first. The first, that it was queued,
+// is in the delivery's own row.
 func (s *Store) History(ctx context.Context, id int64) (history []lodge.Transition, err error) {
-	err = s.query(ctx, `SELECT attempt, from_state, to_state, at, intent, error FROM history
-		WHERE delivery_id = ? ORDER BY id`, []any{id}, func(rows *sql.Rows) error {
+	err = s.query(ctx, `SELECT 0 AS attempt, '' AS from_state, 'queued' AS to_state, accepted_at AS at, NULL AS intent, NULL AS error, 0 AS id
+		FROM delivery WHERE id = ? UNION ALL
+		SELECT attempt, from_state, to_state, at, intent, error, id FROM history WHERE delivery_id = ? ORDER BY id`, []any{id, id}, func(rows *sql.Rows) error {
 		var h lodge.Transition
-		err := rows.Scan(&h.Attempt, &h.From, &h.To, timeInto{&h.Time}, jsonInto{&h.Intent}, jsonInto{&h.Error})
+		err := rows.Scan(&h.Attempt, &h.From, &h.To, timeInto{&h.Time}, jsonInto{&h.Intent}, jsonInto{&h.Error}, new(int64))
 		history = append(history, h)
 		return err
 	})

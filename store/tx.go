@@ -171,7 +171,7 @@ func (t *tx) writeEvents() error {
 	var fresh []emission
 	taken := map[lodge.Digest]bool{}
 	for _, e := range t.events {
-		known, err := t.get(`SELECT seq FROM outbox WHERE id = ?`, []any{e.ID[:]}, new(int64))
+		known, err := t.get(`SELECT seq FROM outbox WHERE id = ? AND `+notQueued, []any{e.ID[:]}, new(int64))
 		if err != nil {
 			return err
 		}
@@ -191,9 +191,13 @@ func (t *tx) number(last int64, events []emission) (int64, error) {
 		last++
 		rows = append(rows, []any{last, e.ID[:], e.Type, e.Source, e.Subject, e.Time.UnixMicro(), string(e.Data), e.envelope, e.envelope})
 	}
-	return t.runMany(`INSERT INTO outbox (seq, id, type, source, subject, at, data, envelope_id, hint_id) VALUES `,
-		`(?, ?, ?, ?, ?, ?, ?, ?, (SELECT hint_id FROM envelope WHERE id = ?))`, ` ON CONFLICT (id) DO NOTHING`, rows)
+	return t.runMany(`INSERT INTO outbox (seq, id, type, source, subject, at, data, envelope_id, hint) VALUES `,
+		`(?, ?, ?, ?, ?, ?, ?, ?, (SELECT hint FROM envelope WHERE id = ?))`, ` ON CONFLICT (id) WHERE `+notQueued+` DO NOTHING`, rows)
 }
+
+// notQueued are the events whose ids the index of ids holds: all but those that come with the
+// row of their delivery, once as that.
+const notQueued = `type <> '` + string(lodge.EntryQueued) + `'`
 
 // emission is an event on its way into the outbox.
 type emission struct {

@@ -64,6 +64,7 @@ CREATE TABLE receipt (
 	bundle      BLOB   -- the bundle that was found, where it carries another signature
 );
 
+-- Transitions after the first, into queued, which the row of the delivery tells.
 CREATE TABLE history (
 	id          INTEGER PRIMARY KEY,
 	delivery_id INTEGER NOT NULL REFERENCES delivery (id),
@@ -78,13 +79,16 @@ CREATE INDEX history_delivery ON history (delivery_id);
 
 CREATE TABLE outbox (
 	seq     INTEGER PRIMARY KEY,
-	id      BLOB NOT NULL UNIQUE,
+	id      BLOB NOT NULL,
 	type    TEXT NOT NULL,
 	source  TEXT NOT NULL,
 	subject TEXT NOT NULL,
 	at      INTEGER NOT NULL,
 	data    TEXT NOT NULL
 );
+-- EntryQueued comes with the row of its delivery and is as unique as that; of an index on all,
+-- every accept would write another page.
+CREATE UNIQUE INDEX outbox_id ON outbox (id) WHERE type <> 'dev.lodge.EntryQueued.v1';
 
 -- The local leaf index: complete for [first, size) of each log.
 CREATE TABLE leaf_range (

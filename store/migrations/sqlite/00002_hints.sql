@@ -1,12 +1,13 @@
 -- +goose Up
--- What events carry of the hints: once for all envelopes of one payload, and once more
--- where a submitter gave scopes. Rows never change, so an event stays as it was.
+-- What the events of an envelope carry of its hints. Rows never change, so an event stays as
+-- it was; where the hints do (a submitter gave scopes, a new extractor), there is one more.
 CREATE TABLE hint (
-	id       INTEGER PRIMARY KEY,
-	digest   BLOB NOT NULL UNIQUE, -- of the document
-	document TEXT NOT NULL         -- JSON
-);
-ALTER TABLE envelope ADD COLUMN hint_id INTEGER REFERENCES hint (id); -- NULL: nothing was taken out
+	envelope_id INTEGER NOT NULL REFERENCES envelope (id),
+	number      INTEGER NOT NULL,
+	document    TEXT NOT NULL, -- JSON
+	PRIMARY KEY (envelope_id, number)
+) WITHOUT ROWID;
+ALTER TABLE envelope ADD COLUMN hint INTEGER NOT NULL DEFAULT 0;      -- number of the hints in effect; 0: nothing was taken out
 ALTER TABLE envelope ADD COLUMN extractor TEXT NOT NULL DEFAULT '';   -- version of what took the hints out
 ALTER TABLE envelope ADD COLUMN narrowed INTEGER NOT NULL DEFAULT 0;  -- the first submitter gave scopes: the derived ones are not in effect
 
@@ -20,15 +21,15 @@ CREATE TABLE scope (
 ) WITHOUT ROWID;
 
 ALTER TABLE outbox ADD COLUMN envelope_id INTEGER; -- NULL: it is about no envelope
-ALTER TABLE outbox ADD COLUMN hint_id INTEGER;     -- of the envelope when it happened
+ALTER TABLE outbox ADD COLUMN hint INTEGER;        -- of the envelope when it happened
 CREATE INDEX outbox_envelope ON outbox (envelope_id) WHERE envelope_id IS NOT NULL;
 
 -- +goose Down
 DROP INDEX outbox_envelope;
-ALTER TABLE outbox DROP COLUMN hint_id;
+ALTER TABLE outbox DROP COLUMN hint;
 ALTER TABLE outbox DROP COLUMN envelope_id;
 DROP TABLE scope;
 ALTER TABLE envelope DROP COLUMN narrowed;
 ALTER TABLE envelope DROP COLUMN extractor;
-ALTER TABLE envelope DROP COLUMN hint_id;
+ALTER TABLE envelope DROP COLUMN hint;
 DROP TABLE hint;
