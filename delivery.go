@@ -77,7 +77,7 @@ type Intent struct {
 // EmptyTree is the TreeSize of an intent that was sent to a tree without leaves.
 const EmptyTree = -1
 
-// Transition is one row of a delivery's history.
+// Transition is one step of a delivery's history.
 type Transition struct {
 	Attempt int       `json:"attempt"`
 	From    State     `json:"from,omitempty"`

@@ -132,12 +132,8 @@ var transitions = map[lodge.State][]lodge.State{
 // that none is of a worker that had lost its lease.
 func checkHistory(d lodge.Delivery, history []lodge.Transition, fail func(string, ...any)) {
 	state, attempt, sends := lodge.State(""), 0, 0
-	for i, h := range history {
-		from := h.From
-		if i == 0 {
-			from = "" // the row of the acceptance says queued, queued
-		}
-		if from != state || !slices.Contains(transitions[from], h.To) || h.Attempt < attempt {
+	for _, h := range history {
+		if h.From != state || !slices.Contains(transitions[h.From], h.To) || h.Attempt < attempt {
 			fail("delivery to %s: %s -> %s of attempt %d after %s of attempt %d", d.Target.Name, h.From, h.To, h.Attempt, state, attempt)
 		}
 		if h.To == lodge.Sending {

@@ -27,8 +27,8 @@ var lateWrites = [tables]struct{ head, row, tail string }{
 	servedIntents: {`DELETE FROM intent WHERE delivery_id IN (`, `?`, `)`},
 }
 
-// put writes a row with the transaction. A delivery has at most one change in it, so no
-// row comes twice.
+// put writes a row with the transaction. A delivery has at most one change in it, and hints
+// are numbered once those before are written, so no row comes twice.
 func (t *tx) put(to table, row ...any) {
 	t.wrote = true
 	t.late[to] = append(t.late[to], row)

@@ -13,7 +13,7 @@ import (
 type Retention struct {
 	Payloads time.Duration // envelopes, from acceptance on, once every delivery of theirs is verified
 	Events   time.Duration // the newest event stays, so that sequences go on
-	History  time.Duration // transitions of deliveries that are over
+	History  time.Duration // transitions of deliveries that are over; the first, into queued, stays
 
 	// Readers are cursors: what their consumers have not come to yet stays, events and payloads.
 	Readers []string

@@ -171,7 +171,11 @@ func (t *tx) writeEvents() error {
 	var fresh []emission
 	taken := map[lodge.Digest]bool{}
 	for _, e := range t.events {
-		known, err := t.get(`SELECT seq FROM outbox WHERE id = ? AND `+notQueued, []any{e.ID[:]}, new(int64))
+		query, args := `SELECT seq FROM outbox WHERE id = ? AND type <> '`+string(lodge.EntryQueued)+`'`, []any{e.ID[:]}
+		if e.Type == lodge.EntryQueued { // each by its index
+			query, args = `SELECT seq FROM outbox WHERE id = ? AND envelope_id = ?`, append(args, e.envelope)
+		}
+		known, err := t.get(query, args, new(int64))
 		if err != nil {
 			return err
 		}
@@ -180,7 +184,9 @@ func (t *tx) writeEvents() error {
 		}
 		taken[e.ID] = true
 	}
-	_, err = t.number(last, fresh)
+	if wrote, err = t.number(last, fresh); err == nil && wrote != int64(len(fresh)) {
+		err = fmt.Errorf("%d of %d events behind %d were not written", int64(len(fresh))-wrote, len(fresh), last)
+	}
 	return err
 }
 
@@ -192,12 +198,8 @@ func (t *tx) number(last int64, events []emission) (int64, error) {
 		rows = append(rows, []any{last, e.ID[:], e.Type, e.Source, e.Subject, e.Time.UnixMicro(), string(e.Data), e.envelope, e.envelope})
 	}
 	return t.runMany(`INSERT INTO outbox (seq, id, type, source, subject, at, data, envelope_id, hint) VALUES `,
-		`(?, ?, ?, ?, ?, ?, ?, ?, (SELECT hint FROM envelope WHERE id = ?))`, ` ON CONFLICT (id) WHERE `+notQueued+` DO NOTHING`, rows)
+		`(?, ?, ?, ?, ?, ?, ?, ?, (SELECT hint FROM envelope WHERE id = ?))`, ` ON CONFLICT DO NOTHING`, rows)
 }
-
-// notQueued are the events whose ids the index of ids holds: all but those that come with the
-// row of their delivery, once as that.
-const notQueued = `type <> '` + string(lodge.EntryQueued) + `'`
 
 // emission is an event on its way into the outbox.
 type emission struct {

@@ -53,6 +53,9 @@ func prune(w *world) {
 		sub, err := s.Submission(w.Context(), d.ID)
 		w.ok(err)
 		w.equal("payload", string(sub.Raw), "")
+		history, err := s.History(w.Context(), d.ID)
+		w.ok(err)
+		w.equal("history", history, []lodge.Transition{{To: lodge.Queued, Time: d.Accepted}})
 	}
 	sub, err := s.Submission(w.Context(), waiting.ID)
 	w.ok(err)

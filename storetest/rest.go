@@ -78,6 +78,24 @@ func register(w *world) {
 	w.equal("targets", targets, []lodge.TargetStatus{{Target: renamed}, {Target: moved}, {Target: log2}})
 }
 
+// queuedOnce: that an envelope was queued for an address is one fact, also where a log moved
+// away from it and another target has it now.
+func queuedOnce(w *world) {
+	s := w.open()
+	moved, heir := log1, log1
+	moved.Address, heir.Name = "https://log-2026.example", "heir"
+	w.accept(s, submission("a"), toLog...)
+	w.ok(s.Register(w.Context(), moved))
+	w.ok(s.Register(w.Context(), heir))
+	again := w.accept(s, submission("a"), lodge.Order{Target: heir})
+	w.equal("a new delivery", again[0].New, true)
+	w.accept(s, submission("b"), lodge.Order{Target: heir})
+	w.equal("events", w.events(s), []string{"EntryQueued", "EntryQueued"})
+	last, err := s.LastSequence(w.Context())
+	w.ok(err)
+	w.equal("last sequence", last, int64(2))
+}
+
 func registerRace(w *world) {
 	stores := []*store.Store{w.open(), w.open(), w.open()}
 	var wg sync.WaitGroup

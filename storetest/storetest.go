@@ -34,7 +34,7 @@ func Run(t *testing.T, database Database) {
 		"FailureReachesDependents": failureReachesDependents, "LastRequirementReleases": lastRequirementReleases,
 		"RequeueTakesRequirementsAlong": requeueTakesRequirementsAlong, "RequeueFences": requeueFences,
 		"FailedBytesAreReplaced": failedBytesAreReplaced,
-		"Deliveries":             deliveries, "Hold": hold, "GraverHold": graverHold, "Register": register, "RegisterRace": registerRace,
+		"Deliveries":             deliveries, "Hold": hold, "GraverHold": graverHold, "Register": register, "RegisterRace": registerRace, "QueuedOnce": queuedOnce,
 		"LeafIndex": leafIndex, "Outbox": outbox, "OutboxRace": outboxRace,
 		"Lease": lease, "LeaseRace": leaseRace, "Under": under,
 		"PruneNothing": pruneNothing, "Prune": prune, "PrunedPayloadComesBack": prunedPayloadComesBack, "PruneSparesReaders": pruneSparesReaders,

@@ -24,7 +24,7 @@ CREATE TABLE scope (
 ALTER TABLE outbox
 	ADD COLUMN envelope_id BIGINT, -- NULL: it is about no envelope
 	ADD COLUMN hint BIGINT;        -- of the envelope when it happened
-CREATE INDEX outbox_envelope ON outbox (envelope_id) WHERE envelope_id IS NOT NULL;
+CREATE UNIQUE INDEX outbox_envelope ON outbox (envelope_id, id) WHERE envelope_id IS NOT NULL;
 
 -- +goose Down
 DROP INDEX outbox_envelope;

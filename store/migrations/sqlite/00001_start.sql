@@ -86,8 +86,8 @@ CREATE TABLE outbox (
 	at      INTEGER NOT NULL,
 	data    TEXT NOT NULL
 );
--- EntryQueued comes with the row of its delivery and is as unique as that; of an index on all,
--- every accept would write another page.
+-- An EntryQueued is unique among the events of its envelope: with an index of all ids, which come
+-- at random places, every accept would write another page.
 CREATE UNIQUE INDEX outbox_id ON outbox (id) WHERE type <> 'dev.lodge.EntryQueued.v1';
 
 -- The local leaf index: complete for [first, size) of each log.

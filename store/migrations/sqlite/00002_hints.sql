@@ -6,7 +6,7 @@ CREATE TABLE hint (
 	number      INTEGER NOT NULL,
 	document    TEXT NOT NULL, -- JSON
 	PRIMARY KEY (envelope_id, number)
-) WITHOUT ROWID;
+);
 ALTER TABLE envelope ADD COLUMN hint INTEGER NOT NULL DEFAULT 0;      -- number of the hints in effect; 0: nothing was taken out
 ALTER TABLE envelope ADD COLUMN extractor TEXT NOT NULL DEFAULT '';   -- version of what took the hints out
 ALTER TABLE envelope ADD COLUMN narrowed INTEGER NOT NULL DEFAULT 0;  -- the first submitter gave scopes: the derived ones are not in effect
@@ -22,7 +22,7 @@ CREATE TABLE scope (
 
 ALTER TABLE outbox ADD COLUMN envelope_id INTEGER; -- NULL: it is about no envelope
 ALTER TABLE outbox ADD COLUMN hint INTEGER;        -- of the envelope when it happened
-CREATE INDEX outbox_envelope ON outbox (envelope_id) WHERE envelope_id IS NOT NULL;
+CREATE UNIQUE INDEX outbox_envelope ON outbox (envelope_id, id) WHERE envelope_id IS NOT NULL;
 
 -- +goose Down
 DROP INDEX outbox_envelope;
