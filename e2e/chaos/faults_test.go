@@ -12,12 +12,15 @@ import (
 // TestFaultsOnRealServers breaks what is around lodge while it delivers. When the fault is
 // gone everything is delivered, once.
 func TestFaultsOnRealServers(t *testing.T) {
+	t.Run("PostgreSQL", brokenPostgres)
+	t.Run("disk", brokenDisk)
+	if testing.Short() {
+		return // the others wait for time limits
+	}
 	t.Run("answers of the log", answersOfLog)
 	t.Run("answers of the registry", answersOfRegistry)
 	t.Run("time limits of the log", timeLimits)
 	t.Run("servers", brokenServers)
-	t.Run("PostgreSQL", brokenPostgres)
-	t.Run("disk", brokenDisk)
 }
 
 // A fault is what comes instead of an answer.

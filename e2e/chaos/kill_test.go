@@ -11,7 +11,7 @@ import (
 // images, as daemon, as push, or both beside each other.
 func TestKill9(t *testing.T) {
 	const images = 50
-	n, dice := *envelopesFlag, dice(t)
+	n, atLeast, dice := scaled(*envelopesFlag), scaled(*killsFlag), dice(t)
 	p := newPlace(t, servers.StartRekorV2(t, servers.RekorV2Config{Forgetful: true}), servers.StartRegistry(t, servers.Login{}))
 	p.logConcurrency = 64   // so that a kill leaves some of them behind, not a thousand
 	p.imageConcurrency = 64 // most of the time of each is waiting for other writers of its list
@@ -21,7 +21,7 @@ func TestKill9(t *testing.T) {
 
 	push, serve := p.push(batch, "--wait", "1h"), (*servers.Process)(nil)
 	kills, last := 0, 0
-	for kills < *killsFlag {
+	for kills < atLeast {
 		// Some time, or some progress: so the kills are spread over the whole way.
 		over, progress := time.After(time.Duration(100+dice.IntN(8000))*time.Millisecond), last+dice.IntN(n/5)
 		p.until(time.Minute, "the next kill", func() bool {

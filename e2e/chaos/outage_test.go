@@ -10,7 +10,8 @@ import (
 // TestOutage has the log down while lodge accepts, with a daemon beside it that can deliver
 // nothing: accepting does not notice, and when the log is back everything arrives.
 func TestOutage(t *testing.T) {
-	const n, parts = 10_000, 4
+	const parts = 4
+	n := scaled(10_000)
 	p := newPlace(t, servers.StartRekorV2(t, servers.RekorV2Config{Forgetful: true}), nil)
 	batches := make([]string, parts)
 	for i := range batches {
@@ -36,7 +37,7 @@ func TestOutage(t *testing.T) {
 	start := time.Now()
 	p.until(5*time.Minute, "all is delivered", func() bool { return p.stands().verified() == n })
 	back := time.Since(start)
-	t.Logf("all verified %s after the log was back, %.0f/s", back.Round(time.Millisecond), n/back.Seconds())
+	t.Logf("all verified %s after the log was back, %.0f/s", back.Round(time.Millisecond), float64(n)/back.Seconds())
 	serve.Stop()
 	p.wantOnce()
 	p.wantSize(n)

@@ -31,6 +31,14 @@ func TestMain(m *testing.M) {
 	os.Exit(servers.Main(m))
 }
 
+// scaled returns n, or a quarter of it for go test -short.
+func scaled(n int) int {
+	if testing.Short() {
+		return n / 4
+	}
+	return n
+}
+
 // dice returns what a test takes its random choices from, and prints the seed.
 func dice(t *testing.T) *mathrand.Rand {
 	t.Helper()

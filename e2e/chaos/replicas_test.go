@@ -10,8 +10,8 @@ import (
 // TestThreeReplicas submits the same envelopes to three processes on one PostgreSQL, of
 // which one is killed in the middle.
 func TestThreeReplicas(t *testing.T) {
-	const n, replicas = 3000, 3
-	dice := dice(t)
+	const replicas = 3
+	n, dice := scaled(3000), dice(t)
 	p := newPlace(t, servers.StartRekorV2(t, servers.RekorV2Config{Forgetful: true}), nil)
 	p.store, p.logConcurrency = newPostgres(t).URL, 100
 	batch := p.batch(n)
@@ -31,7 +31,7 @@ func TestThreeReplicas(t *testing.T) {
 		}
 	}
 	took := time.Since(start)
-	t.Logf("%d envelopes by %d replicas in %s, %.0f/s; one killed at %v", n, replicas, took.Round(time.Millisecond), n/took.Seconds(), stands)
+	t.Logf("%d envelopes by %d replicas in %s, %.0f/s; one killed at %v", n, replicas, took.Round(time.Millisecond), float64(n)/took.Seconds(), stands)
 	p.wantOnce()
 	p.wantSize(n)
 }
