@@ -74,6 +74,8 @@ type Store interface {
 // Log is a transparency log. Every entry that it returns is verified; errors are
 // *lodge.Error where something is known about them.
 type Log interface {
+	// Has tells whether a shard with that id is one of the log's.
+	Has(logID string) bool
 	// Plan says what is sent, or would have been, and refuses what such a log never takes.
 	Plan(ctx context.Context, att *bundle.Attestation) (lodge.Intent, error)
 	// Admit refuses what could not be verified if it were logged now.

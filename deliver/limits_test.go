@@ -9,8 +9,10 @@ import (
 	"time"
 
 	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/bundle"
 	"github.com/lodgehq/lodge/deliver"
 	"github.com/lodgehq/lodge/logtest"
+	"github.com/lodgehq/lodge/rekor"
 )
 
 func TestDeadline(t *testing.T) {
@@ -117,5 +119,62 @@ func TestRate(t *testing.T) {
 		if took := time.Since(begin); took < 9*time.Second || took > 15*time.Second {
 			t.Errorf("21 deliveries at 2 a second took %s", took)
 		}
+	})
+}
+
+// elsewhere is a log that has taken the place of another under its name: it does not have the
+// shard of the other, and no entry.
+type elsewhere struct {
+	deliver.Log
+	sent atomic.Int32
+}
+
+func (e *elsewhere) Has(string) bool { return false }
+
+func (e *elsewhere) Find(context.Context, *bundle.Attestation, lodge.Intent) (rekor.Found, error) {
+	return rekor.Found{}, nil
+}
+
+func (e *elsewhere) Send(context.Context, *bundle.Attestation, lodge.Intent) (*lodge.Entry, error) {
+	e.sent.Add(1)
+	return nil, lodge.Errorf(lodge.ClassRetry, "busy", "not now")
+}
+
+// TestMovedLog: what one log may have is not sent to another that is given its name, until the
+// first can be asked.
+func TestMovedLog(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		path := w.newPath()
+		i, stop := w.open(path, nil)
+		w.log.Inject(logtest.Fault{Apply: true, Lose: true})
+		d := i.accept(w.statement(1), false)[0].Delivery
+		pass(settle / 2)
+		w.log.Inject(logtest.Fault{Path: "/", Refuse: true, Count: -1})
+		pass(time.Minute)
+		stop()
+
+		other := &elsewhere{}
+		w.adjust = func(t *deliver.Target) {
+			if t.Log != nil {
+				other.Log, t.Log = t.Log, other
+			}
+		}
+		i, stop = w.open(path, nil)
+		pass(time.Hour)
+		now, err := i.store.Delivery(t.Context(), d.ID)
+		must(t, err)
+		if now.State != lodge.Unknown || now.Err == nil || now.Err.Code != "shard-unknown" || other.sent.Load() != 0 {
+			t.Errorf("under another log: %s, %v; sent %d times", now.State, now.Err, other.sent.Load())
+		}
+		stop()
+
+		w.adjust = nil
+		w.log.Heal()
+		i, stop = w.open(path, nil)
+		defer stop()
+		if d = i.await(d); d.State != lodge.Verified {
+			t.Errorf("under its own log: %s, %v", d.State, d.Err)
+		}
+		w.leaves(1)
 	})
 }

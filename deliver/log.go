@@ -29,6 +29,10 @@ func (a *attempt) toLog(ctx context.Context) error {
 			return a.arrived(found, att)
 		}
 	}
+	if sent := a.job.Intent; sent != nil && a.job.State != lodge.Queued && !a.Log.Has(sent.LogID) {
+		return aside{lodge.Errorf(lodge.ClassHeld, "shard-unknown",
+			"it was sent to the shard %s of the log, read at %s, which may have it and is not configured any more: name it under `shards` of the log", sent.LogID, sent.ReadURL)}
+	}
 	intent, err := a.planEntry(ctx, att)
 	if err != nil {
 		return err

@@ -135,7 +135,7 @@ func (r row) play(t *testing.T, all *shelves) *site {
 	push := func(p *process) {
 		pushes.Go(func() {
 			for !p.isDead() {
-				if _, err := s.push(p, raw, signers()[0].Public(), true); err == nil {
+				if _, err := s.push(p, raw, signers()[0].Public(), toBoth); err == nil {
 					return
 				}
 				pass(time.Second)

@@ -63,12 +63,12 @@ type submission struct {
 	n       int // which statement
 	style   int // which form of it
 	signer  int
-	both    bool
+	to      destination
 	after   bool // only once the others are through with the statement
 }
 
 func (s submission) String() string {
-	return fmt.Sprintf("%s: statement %d, form %d, signer %d to %s, both=%v after=%v", s.at.Round(time.Millisecond), s.n, s.style, s.signer, s.replica.name, s.both, s.after)
+	return fmt.Sprintf("%s: statement %d, form %d, signer %d to %s, %s, after=%v", s.at.Round(time.Millisecond), s.n, s.style, s.signer, s.replica.name, s.to, s.after)
 }
 
 func (c *schedule) String() string {
@@ -177,16 +177,23 @@ func (c *schedule) plan(r *rand.Rand) {
 	}
 	for n := range pick(r, 1, 1, 2, 3) {
 		both := r.IntN(3) > 0 // whether the first to submit the statement also gives it to the registry
+		alone := false        // whether somebody gives it to the registry alone
 		signer := 0
 		for k := range 1 + r.IntN(4) {
-			s := submission{at: upTo(r, 12*time.Second), replica: c.replicas[r.IntN(own)], n: n, style: r.IntN(3), both: both && (k == 0 || r.IntN(2) == 0)}
+			s := submission{at: upTo(r, 12*time.Second), replica: c.replicas[r.IntN(own)], n: n, style: r.IntN(3), to: toLog}
+			switch {
+			case r.IntN(8) == 0:
+				s.to, alone = toImages, true
+			case both && (k == 0 || r.IntN(2) == 0):
+				s.to = toBoth
+			}
 			if r.IntN(8) == 0 {
 				signer = 1
 			}
 			s.signer = signer
 			c.submissions = append(c.submissions, s)
 		}
-		if c.job != nil && r.IntN(2) == 0 {
+		if c.job != nil && r.IntN(2) == 0 && !alone { // to another store an artifact without the log's entry is none
 			s := c.submissions[len(c.submissions)-1]
 			s.replica, s.after = c.job, r.IntN(4) > 0
 			c.submissions = append(c.submissions, s)
@@ -322,7 +329,7 @@ func (c *schedule) submit(s submission) {
 	}
 	for {
 		p := s.replica.process()
-		accepted, err := c.site.push(p, raw, key.Public(), s.both)
+		accepted, err := c.site.push(p, raw, key.Public(), s.to)
 		if err == nil {
 			c.note(p.store.name, accepted)
 			return
@@ -345,7 +352,7 @@ func (c *schedule) findable(s submission, raw []byte) []byte {
 			}
 		}
 	}
-	if logged == nil || published != nil && s.both {
+	if logged == nil || published != nil && s.to == toBoth {
 		return raw
 	}
 	sub, err := c.shelves.main[0].Submission(context.Background(), logged.ID)

@@ -424,8 +424,17 @@ func (s *site) key(raw []byte) lodge.Key {
 	return dsse.Key(e.PayloadType, e.Payload)
 }
 
+// destination is where a submitter wants an envelope.
+type destination string
+
+const (
+	toLog    destination = "the log"
+	toBoth   destination = "both"
+	toImages destination = "the registry alone"
+)
+
 // push hands an envelope to a process, for the log or for both.
-func (s *site) push(p *process, raw []byte, key *dsse.PublicKey, both bool) ([]lodge.Accepted, error) {
+func (s *site) push(p *process, raw []byte, key *dsse.PublicKey, to destination) ([]lodge.Accepted, error) {
 	s.mu.Lock()
 	sub, known := s.verified[string(raw)]
 	s.mu.Unlock()
@@ -443,9 +452,15 @@ func (s *site) push(p *process, raw []byte, key *dsse.PublicKey, both bool) ([]l
 		s.verified[string(raw)] = sub
 		s.mu.Unlock()
 	}
-	orders := []lodge.Order{{Target: s.log}}
-	if both {
-		orders = append(orders, lodge.Order{Target: s.images, Subject: s.image, Requires: []int{0}})
+	var orders []lodge.Order
+	if to != toImages {
+		orders = append(orders, lodge.Order{Target: s.log})
+	}
+	if to != toLog {
+		orders = append(orders, lodge.Order{Target: s.images, Subject: s.image})
+	}
+	if to == toBoth {
+		orders[1].Requires = []int{0}
 	}
 	return p.Accept(context.Background(), sub, orders)
 }

@@ -338,6 +338,7 @@ func (i *instance) inOrder(keys ...lodge.Key) {
 type planner struct{ client }
 
 type client interface {
+	Has(logID string) bool
 	Plan(att *bundle.Attestation) (lodge.Intent, error)
 	Admit(att *bundle.Attestation) error
 	Adopt(ctx context.Context, att *bundle.Attestation) (*lodge.Entry, error)

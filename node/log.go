@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -37,6 +38,7 @@ type logClient struct {
 
 // rekorClient is what clients of both versions do.
 type rekorClient interface {
+	Has(logID string) bool
 	Plan(att *bundle.Attestation) (lodge.Intent, error)
 	Admit(att *bundle.Attestation) error
 	Vouch(att *bundle.Attestation) (*lodge.Entry, error)
@@ -170,6 +172,11 @@ func (n *Node) certified(cert *x509.Certificate, at time.Time) (lodge.Signer, er
 		return "", errors.New("no trusted root is given to judge certificates by")
 	}
 	return root.Signer(cert, at)
+}
+
+// Has implements deliver.Log.
+func (l *logClient) Has(logID string) bool {
+	return slices.ContainsFunc(l.clients(), func(c rekorClient) bool { return c.Has(logID) })
 }
 
 func (l *logClient) Plan(ctx context.Context, att *bundle.Attestation) (lodge.Intent, error) {

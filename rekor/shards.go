@@ -3,6 +3,7 @@ package rekor
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync/atomic"
 
 	"github.com/lodgehq/lodge"
@@ -24,6 +25,11 @@ func NewShards(shards ...*V2) (*Shards, error) {
 		return nil, errors.New("a log has one shard at least")
 	}
 	return &Shards{shards: shards}, nil
+}
+
+// Has tells whether one of the shards has that id.
+func (s *Shards) Has(logID string) bool {
+	return slices.ContainsFunc(s.shards, func(shard *V2) bool { return shard.Has(logID) })
 }
 
 // Plan prepares a submission to the shard that is sent to.

@@ -79,6 +79,12 @@ func NewV1(o Options) (*V1, error) {
 // LogID returns the id in hex of the shard that is written to.
 func (c *V1) LogID() string { return c.o.Keys[0].LogID() }
 
+// Has tells whether one of the log's shards has that id.
+func (c *V1) Has(logID string) bool {
+	_, ok := c.key(logID)
+	return ok
+}
+
 // key returns the key of the shard with that id.
 func (c *V1) key(logID string) (tlog.Key, bool) {
 	for _, k := range c.o.Keys {

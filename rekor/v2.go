@@ -89,6 +89,9 @@ func NewV2(o Options) (*V2, error) {
 // LogID returns the shard's id in hex.
 func (c *V2) LogID() string { return c.key.LogID() }
 
+// Has tells whether that is the shard's id.
+func (c *V2) Has(logID string) bool { return logID == c.LogID() }
+
 // Plan prepares the submission of att, offline: the request's bytes and the hash of the leaf that
 // they will become. What no v2 log takes is a *lodge.Error of class permanent.
 func (c *V2) Plan(att *bundle.Attestation) (lodge.Intent, error) {

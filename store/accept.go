@@ -1,7 +1,9 @@
 package store
 
 import (
+	"bytes"
 	"context"
+	"database/sql"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -111,9 +113,28 @@ func (a *acceptance) find(from finder) error {
 			return nil
 		}
 		accepted[i].Delivery = found[d]
+		if known, err := a.requires(from, accepted, i); err != nil || !known {
+			return err
+		}
 	}
 	a.accepted = accepted
 	return nil
+}
+
+// requires tells whether the delivery of order i, which is there, waits for all that the order
+// requires, as far as it still can.
+func (a *acceptance) requires(from finder, accepted []lodge.Accepted, i int) (bool, error) {
+	if accepted[i].State != lodge.Queued {
+		return true, nil
+	}
+	for _, required := range a.orders[i].Requires {
+		known, err := from.get(`SELECT delivery_id FROM requirement WHERE requires_id = ? AND delivery_id = ?`,
+			[]any{accepted[required].ID, accepted[i].ID}, new(int64))
+		if err != nil || !known {
+			return false, err
+		}
+	}
+	return true, nil
 }
 
 // waits tells whether d stands in the queue after a failed attempt. Its lease may be
@@ -127,6 +148,7 @@ type acceptance struct {
 	now      time.Time
 	events   []lodge.Event // by order: that it was queued
 	hints    hints
+	there    []lodge.Delivery // of the envelope, before; locked
 	accepted []lodge.Accepted
 }
 
@@ -149,7 +171,7 @@ func (a *acceptance) delivery(i int) lodge.Delivery {
 }
 
 func (a *acceptance) run(t *tx) error {
-	a.accepted = nil
+	a.there, a.accepted = nil, nil
 	var envelope, number int64
 	if a.hints.document != nil {
 		number = firstHints
@@ -190,35 +212,84 @@ func (a *acceptance) run(t *tx) error {
 	return nil
 }
 
-// merge finds the envelope, which from here on nobody else changes or delivers, and adds
-// what the submission brings to it. A payload that was pruned is there again.
+// merge finds the envelope and its deliveries, which from here on nobody else changes or adds
+// to, and adds what the submission brings to it.
 func (a *acceptance) merge(t *tx) (id int64, err error) {
 	var size int
+	var pruned []byte
 	var narrowed bool
 	var scopes []string
-	if _, err := t.get(`SELECT id, length(raw), narrowed, scopes FROM envelope WHERE key = ? AND signer = ?{lock}`,
-		[]any{a.sub.Key[:], a.sub.Signer}, &id, &size, &narrowed, jsonInto{&scopes}); err != nil {
+	if _, err := t.get(`SELECT id, length(raw), pruned, narrowed, scopes FROM envelope WHERE key = ? AND signer = ?{lock}`,
+		[]any{a.sub.Key[:], a.sub.Signer}, &id, &size, &pruned, &narrowed, jsonInto{&scopes}); err != nil {
+		return 0, err
+	}
+	if err := t.lockDeliveries(id); err != nil {
+		return 0, err
+	}
+	if a.there, err = t.deliveries(selectDelivery+` WHERE d.envelope_id = ? ORDER BY d.id`, id); err != nil {
 		return 0, err
 	}
 	if err := a.addScopes(t, id, narrowed, scopes); err != nil {
 		return 0, err
 	}
 	if size == 0 {
-		_, err = t.exec(`UPDATE envelope SET raw = ?, timestamps = ? WHERE id = ?`, a.sub.Raw, toJSON(a.sub.Timestamps), id)
-	} else {
-		err = a.replace(t, id)
+		return id, a.restore(t, id, pruned)
 	}
-	return id, err
+	return id, a.replace(t, id)
 }
 
-// replace takes the new bytes instead of those that were accepted first, as long as nothing
-// of those was ever sent: then what made them fail may be mended in these (another
+// lockDeliveries keeps the deliveries of an envelope as they are until the transaction ends: what
+// becomes of one depends on those that it requires. It is a statement of its own, so that the next
+// one sees what those have written that it had to wait for.
+func (t *tx) lockDeliveries(envelope int64) error {
+	return t.each(`SELECT id FROM delivery WHERE envelope_id = ? ORDER BY id{lock}`, []any{envelope}, func(*sql.Rows) error { return nil })
+}
+
+// of returns the delivery of order i that is there, nil where there is none.
+func (a *acceptance) of(i int) *lodge.Delivery {
+	order := a.orders[i]
+	at := slices.IndexFunc(a.there, func(d lodge.Delivery) bool {
+		return d.Target.Address == order.Target.Address && d.Subject == order.Subject
+	})
+	if at < 0 {
+		return nil
+	}
+	return &a.there[at]
+}
+
+// restore puts back a payload that was pruned, where a delivery needs it. The receipts of logs are
+// about the signature that was in it, so where there are such it must be those very bytes.
+func (a *acceptance) restore(t *tx, envelope int64, pruned []byte) error {
+	needed := false
+	for i := range a.orders {
+		needed = needed || a.of(i) == nil // what is there is verified, or it was not pruned
+	}
+	if !needed {
+		return nil
+	}
+	if digest := lodge.DigestOf(a.sub.Raw); !bytes.Equal(digest[:], pruned) {
+		logged, err := t.get(`SELECT d.id FROM delivery d JOIN receipt p ON p.delivery_id = d.id
+			WHERE d.envelope_id = ? AND p.entry IS NOT NULL AND p.bundle IS NULL`, []any{envelope}, new(int64))
+		if err == nil && logged {
+			err = lodge.Errorf(lodge.ClassPermanent, "payload-deleted",
+				"its payload was deleted after the time of retention.payloads, and this is signed anew: hand in the bytes that were logged")
+		}
+		if err != nil {
+			return err
+		}
+	}
+	_, err := t.exec(`UPDATE envelope SET raw = ?, spki = ?, timestamps = ? WHERE id = ?`, a.sub.Raw, a.sub.SPKI, toJSON(a.sub.Timestamps), envelope)
+	return err
+}
+
+// replace takes the new bytes instead of those that were accepted first, as long as nothing of
+// those was sent, or it all failed: then what made them fail may be mended in these (another
 // signature, a timestamp). Whoever is at work with the old ones loses its lease.
 func (a *acceptance) replace(t *tx, envelope int64) error {
 	stamps := toJSON(a.sub.Timestamps)
 	n, err := t.exec(`UPDATE envelope SET raw = ?, spki = ?, timestamps = ?, subjects = ? WHERE id = ? AND (raw <> ? OR timestamps = 'null' AND timestamps <> ?) AND NOT EXISTS (
 		SELECT 1 FROM delivery d LEFT JOIN intent i ON i.delivery_id = d.id
-		WHERE d.envelope_id = envelope.id AND (d.sends > 0 OR d.state <> 'failed' AND (d.state <> 'queued' OR i.intent IS NOT NULL)))`,
+		WHERE d.envelope_id = envelope.id AND d.state <> 'failed' AND (d.state <> 'queued' OR d.sends > 0 OR i.intent IS NOT NULL))`,
 		a.sub.Raw, a.sub.SPKI, stamps, toJSON(a.sub.Subjects), envelope, a.sub.Raw, stamps)
 	if err != nil || n == 0 {
 		return err
@@ -234,15 +305,9 @@ func (a *acceptance) replace(t *tx, envelope int64) error {
 // is not verified, and those stay as they are until the transaction ends.
 func (a *acceptance) keep(t *tx, envelope int64, i int, fresh bool) error {
 	order := a.orders[i]
-	if !fresh {
-		found, err := t.deliveries(selectDelivery+` WHERE d.envelope_id = ? AND t.address = ? AND d.subject = ?{lock d}`,
-			envelope, order.Target.Address, subjectColumn(order.Subject))
-		if err != nil || len(found) > 0 {
-			if err == nil {
-				a.accepted[i].Delivery = found[0]
-			}
-			return a.require(t, i, err)
-		}
+	if d := a.of(i); d != nil {
+		a.accepted[i].Delivery = *d
+		return a.require(t, i)
 	}
 	d, insert := a.delivery(i), insertDue
 	for _, required := range order.Requires {
@@ -265,7 +330,7 @@ func (a *acceptance) keep(t *tx, envelope int64, i int, fresh bool) error {
 			return err
 		}
 	}
-	return a.require(t, i, nil)
+	return a.require(t, i)
 }
 
 const (
@@ -276,33 +341,44 @@ const (
 	insertFrom     = ` FROM target WHERE address = ?{id}`
 )
 
-func (a *acceptance) require(t *tx, i int, err error) error {
+// require makes the delivery of order i wait for those that the order requires. Once something
+// of it is on its way it waits for no more: what was sent would not be known again.
+func (a *acceptance) require(t *tx, i int) error {
+	d, added := &a.accepted[i], int64(0)
 	for _, required := range a.orders[i].Requires {
-		if err == nil && required >= i {
-			err = fmt.Errorf("order %d requires order %d, which does not come before it", i, required)
+		if required >= i {
+			return fmt.Errorf("order %d requires order %d, which does not come before it", i, required)
 		}
+		if d.State != lodge.Queued && d.State != lodge.Failed {
+			return nil
+		}
+		n, err := t.exec(`INSERT INTO requirement (delivery_id, requires_id) VALUES (?, ?) ON CONFLICT DO NOTHING`,
+			d.ID, a.accepted[required].ID)
 		if err != nil {
 			return err
 		}
-		_, err = t.exec(`INSERT INTO requirement (delivery_id, requires_id) VALUES (?, ?) ON CONFLICT DO NOTHING`,
-			a.accepted[i].ID, a.accepted[required].ID)
+		added += n
 	}
-	return err
+	if added == 0 || d.New {
+		return nil
+	}
+	_, err := t.exec(`UPDATE delivery SET attempt = attempt + 1, due_at = `+dueUnlessBlocked+` WHERE id = ? AND state = ?`, d.ID, lodge.Queued)
+	return err // whoever was at work on it has lost its lease
 }
 
-// requeue puts a failed or waiting delivery, which the transaction has locked, into the
+// requeue puts a failed or waiting delivery, of an envelope whose deliveries are locked, into the
 // queue, and the failed ones that it requires: due now, or not due while one of those is not
 // verified. It is a new attempt, so whoever is at work on it loses its lease.
 func (t *tx) requeue(d *lodge.Delivery, now time.Time) error {
 	if waits(*d) {
-		_, err := t.exec(`UPDATE delivery SET attempt = attempt + 1, due_at = {now} WHERE id = ? AND state = ?`, d.ID, lodge.Queued)
+		_, err := t.exec(`UPDATE delivery SET attempt = attempt + 1, due_at = `+dueUnlessBlocked+` WHERE id = ? AND state = ?`, d.ID, lodge.Queued)
 		return err
 	}
 	if d.State != lodge.Failed {
 		return nil
 	}
 	required, err := t.deliveries(selectDelivery+` JOIN requirement r ON r.requires_id = d.id
-		WHERE r.delivery_id = ? AND d.state = 'failed' ORDER BY d.id{lock d}`, d.ID)
+		WHERE r.delivery_id = ? AND d.state = 'failed' ORDER BY d.id`, d.ID)
 	for i := range required {
 		if err == nil {
 			err = t.requeue(&required[i], now)
@@ -339,8 +415,11 @@ func (s *Store) Retry(ctx context.Context, key lodge.Key, target string, now tim
 		failed, err := t.deliveries(selectDelivery+` WHERE d.state = 'failed' AND (? OR e.key = ?) AND (? OR t.name = ? OR t.address = ?
 			OR EXISTS (SELECT 1 FROM requirement r JOIN delivery q ON q.id = r.requires_id JOIN target u ON u.id = q.target_id
 				WHERE r.delivery_id = d.id AND q.state = 'failed' AND (u.name = ? OR u.address = ?)))
-			ORDER BY d.id{lock d}`, key.IsZero(), key[:], target == "", target, target, target, target)
+			ORDER BY d.id`, key.IsZero(), key[:], target == "", target, target, target, target)
 		for i := range failed {
+			if err == nil {
+				err = t.lockDeliveries(failed[i].Envelope)
+			}
 			if err == nil {
 				err = t.requeue(&failed[i], now)
 			}

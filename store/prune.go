@@ -87,10 +87,12 @@ func (s *Store) prunePayloads(ctx context.Context, before, read int64, total *in
 func (t *tx) prunePayloads(ids []int64, before, read int64) (n int, err error) {
 	for _, id := range ids {
 		// Once it is locked nobody adds a delivery; one that came before is seen by the update.
-		if _, err := t.get(`SELECT id FROM envelope WHERE id = ?{lock}`, []any{id}, new(int64)); err != nil {
+		var raw []byte
+		if _, err := t.get(`SELECT raw FROM envelope WHERE id = ?{lock}`, []any{id}, &raw); err != nil {
 			return n, err
 		}
-		changed, err := t.exec(`UPDATE envelope SET raw = ? WHERE id = ? AND NOT`+wanted, []byte{}, id, before, read)
+		digest := lodge.DigestOf(raw)
+		changed, err := t.exec(`UPDATE envelope SET raw = ?, pruned = ? WHERE id = ? AND length(raw) > 0 AND NOT`+wanted, []byte{}, digest[:], id, before, read)
 		if err != nil {
 			return n, err
 		}

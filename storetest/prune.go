@@ -78,6 +78,13 @@ func prunedPayloadComesBack(w *world) {
 	if a := w.accept(s, submission("0"), toLog...); a[0].New || a[0].State != lodge.Verified {
 		w.Errorf("a duplicate of a pruned envelope: %+v", a[0])
 	}
+	anew := submission("0")
+	anew.Raw = []byte("signed anew")
+	w.accept(s, anew, toLog...)
+	// The receipt is about the signature that was in the first bytes: with others it would prove nothing.
+	if _, err := s.Accept(w.Context(), anew, []lodge.Order{{Target: log2}}, time.Now()); lodge.Classify(err) == nil || lodge.Classify(err).Code != "payload-deleted" {
+		w.Errorf("other bytes instead of those that are logged: %v", err)
+	}
 	a := w.accept(s, submission("0"), lodge.Order{Target: log2})
 	sub, err := s.Submission(w.Context(), a[0].ID)
 	w.ok(err)

@@ -2,6 +2,8 @@ package storetest
 
 import (
 	"errors"
+	"fmt"
+	"sync"
 	"time"
 
 	"github.com/lodgehq/lodge"
@@ -82,6 +84,112 @@ func failedBytesAreReplaced(w *world) {
 	third.Raw = []byte("third")
 	w.accept(s, third, lodge.Order{Target: log1}, lodge.Order{Target: log2})
 	w.equal("while it may be on its way", raw(), "with a timestamp")
+
+	d, err = s.Delivery(w.Context(), d.ID)
+	w.ok(err)
+	refused := d
+	refused.State, refused.Err = lodge.Failed, lodge.Errorf(lodge.ClassPermanent, "refused", "no")
+	w.ok(s.Advance(w.Context(), lodge.Change{Delivery: refused, From: d.State}, now))
+	w.accept(s, third, lodge.Order{Target: log1}, lodge.Order{Target: log2})
+	w.equal("after the log has refused it", raw(), "third")
+}
+
+// requirementBlocks: a delivery that waits in the queue waits for what a later submission requires
+// for it, and whoever was about to send it must not.
+func requirementBlocks(w *world) {
+	s := w.open()
+	alone := lodge.Order{Target: repo1, Subject: image}
+	d := w.accept(s, submission("a"), alone)[0].Delivery
+	early := w.claim(s, repo1, time.Hour)[0].Delivery
+	for range 2 { // the second one changes nothing
+		w.accept(s, submission("a"), both...)
+	}
+	sending := early
+	sending.State = lodge.Sending
+	if err := s.Advance(w.Context(), lodge.Change{Delivery: sending, From: lodge.Queued}, time.Now()); !errors.Is(err, lodge.ErrStale) {
+		w.Errorf("it was sent without what it requires: %v", err)
+	}
+	w.equal("due while the log does not have it", len(w.claim(s, repo1, 0)), 0)
+	w.verify(s, w.claim(s, log1, time.Hour)[0].Delivery, 1)
+	jobs := w.claim(s, repo1, time.Hour)
+	if len(jobs) != 1 || jobs[0].ID != d.ID || len(jobs[0].Required) != 1 {
+		w.Fatalf("due once the log has it: %+v", jobs)
+	}
+
+	// What is on its way, or there, requires no more than it did.
+	w.advance(s, jobs[0].Delivery, lodge.Sending, time.Hour, lodge.Change{Intent: &lodge.Intent{Manifest: lodge.Digest{1}}})
+	w.accept(s, submission("a"), lodge.Order{Target: log2}, lodge.Order{Target: repo1, Subject: image, Requires: []int{0}})
+	required, err := s.Requires(w.Context(), d.ID)
+	w.ok(err)
+	w.equal("required of what is on its way", len(required), 1)
+	now, err := s.Delivery(w.Context(), d.ID)
+	w.ok(err)
+	w.equal("state", now.State, lodge.Sending)
+}
+
+// requeueRace: of a failed delivery that is queued again while what it requires is verified,
+// one of the two makes it due.
+func requeueRace(w *world) {
+	one, other := w.open(), w.open()
+	for i := range 20 {
+		sub := submission(fmt.Sprint(i))
+		accepted := w.accept(one, sub, both...)
+		w.fail(one, log1)
+		w.accept(one, sub, toLog...)
+		job := w.claim(one, log1, time.Hour)[0]
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := other.Accept(w.Context(), sub, []lodge.Order{{Target: repo1, Subject: image}}, time.Now()); err != nil {
+				w.Error(err)
+			}
+		})
+		d := job.Delivery
+		entry := lodge.Entry{Body: []byte("{}"), Receipt: lodge.LogReceipt{LogID: "ab", LogIndex: int64(i), InclusionProof: &lodge.InclusionProof{}}}
+		d.State, d.Receipt = lodge.Verified, &lodge.Receipt{Log: &entry.Receipt}
+		err := one.Advance(w.Context(), lodge.Change{Delivery: d, From: lodge.Queued, Entry: &entry}, time.Now())
+		wg.Wait()
+		w.ok(err)
+		then, err := one.Delivery(w.Context(), accepted[1].ID)
+		w.ok(err)
+		if then.State != lodge.Queued || then.Due.IsZero() {
+			w.Fatalf("what it requires is verified, and it is %s, due %s", then.State, then.Due)
+		}
+	}
+}
+
+// replaceRace: other bytes take the place of what was accepted, or those are on their way; never
+// both.
+func replaceRace(w *world) {
+	one, other := w.open(), w.open()
+	for i := range 20 {
+		first, second := submission(fmt.Sprint(i)), submission(fmt.Sprint(i))
+		second.Raw = []byte("signed anew")
+		a := w.accept(one, first, toLog...)[0]
+		job := w.claim(one, log1, time.Hour)[0]
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := other.Accept(w.Context(), second, []lodge.Order{{Target: log1}, {Target: log2}}, time.Now()); err != nil {
+				w.Error(err)
+			}
+		})
+		d := job.Delivery
+		d.State, d.Due = lodge.Sending, time.Now().Add(time.Hour)
+		sent := one.Advance(w.Context(), lodge.Change{Delivery: d, From: lodge.Queued, Intent: &lodge.Intent{LeafHash: lodge.Digest{1}}}, time.Now())
+		wg.Wait()
+		sub, err := one.Submission(w.Context(), a.ID)
+		w.ok(err)
+		switch {
+		case sent == nil:
+			w.equal("what is kept while the first is on its way", string(sub.Raw), string(first.Raw))
+		case errors.Is(sent, lodge.ErrStale):
+			w.equal("what is kept", string(sub.Raw), "signed anew")
+			now := time.Now()
+			_, err := one.Claim(w.Context(), log1.Address, lodge.PickDue, 10, now, now.Add(time.Hour))
+			w.ok(err)
+		default:
+			w.Error(sent)
+		}
+	}
 }
 
 // requeueFences: a worker that holds the lease of a delivery loses it when a resubmission

@@ -35,6 +35,7 @@ func Run(t *testing.T, database Database) {
 		"RequeueTakesRequirementsAlong": requeueTakesRequirementsAlong, "RequeueFences": requeueFences,
 		"FailedBytesAreReplaced": failedBytesAreReplaced,
 		"Deliveries":             deliveries, "Hold": hold, "GraverHold": graverHold, "Register": register, "RegisterRace": registerRace, "QueuedOnce": queuedOnce,
+		"RequirementBlocks": requirementBlocks, "RequeueRace": requeueRace, "ReplaceRace": replaceRace,
 		"LeafIndex": leafIndex, "Outbox": outbox, "OutboxRace": outboxRace,
 		"Lease": lease, "LeaseRace": leaseRace, "Under": under,
 		"PruneNothing": pruneNothing, "Prune": prune, "PrunedPayloadComesBack": prunedPayloadComesBack, "PruneSparesReaders": pruneSparesReaders,

@@ -18,6 +18,7 @@ CREATE TABLE envelope (
 	key      BYTEA NOT NULL,
 	signer   TEXT NOT NULL,
 	raw      BYTEA NOT NULL, -- as it came, never rewritten
+	pruned   BYTEA,          -- digest of raw, where retention has deleted that
 	spki     BYTEA,          -- the public key that verified it, where no certificate did
 	subjects TEXT NOT NULL,  -- JSON: digests
 	scopes   TEXT NOT NULL,  -- JSON: strings; those of resubmissions are added

@@ -17,6 +17,7 @@ CREATE TABLE envelope (
 	key      BLOB NOT NULL,
 	signer   TEXT NOT NULL,
 	raw      BLOB NOT NULL,  -- as it came, never rewritten
+	pruned   BLOB,          -- digest of raw, where retention has deleted that
 	spki     BLOB,           -- the public key that verified it, where no certificate did
 	subjects TEXT NOT NULL,  -- JSON: digests
 	scopes   TEXT NOT NULL,  -- JSON: strings; those of resubmissions are added
