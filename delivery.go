@@ -135,7 +135,7 @@ type Job struct {
 	Submission Submission //
 	Intent     *Intent    // of an earlier attempt, whose bytes are used again
 	Required   []Proof    // of the deliveries that it requires
-	Memory     []Delivery // the repository deliveries that wait for this one: their key tags may know the entry
+	Memory     []Delivery // for a log, those of the envelope to repositories: their key tags may know the entry
 }
 
 // Proof is what a verified log delivery gives to the deliveries that require it.

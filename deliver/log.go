@@ -30,8 +30,8 @@ func (a *attempt) toLog(ctx context.Context) error {
 		}
 	}
 	if sent := a.job.Intent; sent != nil && a.job.State != lodge.Queued && !a.Log.Has(sent.LogID) {
-		return aside{lodge.Errorf(lodge.ClassHeld, "shard-unknown",
-			"it was sent to the shard %s of the log, read at %s, which may have it and is not configured any more: name it under `shards` of the log", sent.LogID, sent.ReadURL)}
+		return aside{lodge.Errorf(lodge.ClassUnknown, "shard-unknown",
+			"it was sent to the log with the id %s, read at %s, which may have it and is not configured any more: configure that one again, and the new one under `shards` if it follows it", sent.LogID, sent.ReadURL)}
 	}
 	intent, err := a.planEntry(ctx, att)
 	if err != nil {

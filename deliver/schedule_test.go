@@ -196,6 +196,12 @@ func (c *schedule) plan(r *rand.Rand) {
 		if c.job != nil && r.IntN(2) == 0 && !alone { // to another store an artifact without the log's entry is none
 			s := c.submissions[len(c.submissions)-1]
 			s.replica, s.after = c.job, r.IntN(4) > 0
+			if s.after && r.IntN(2) == 0 { // what it finds in the registry leads it to the log's entry
+				first := s
+				first.to = toImages
+				c.submissions = append(c.submissions, first)
+				s.at += upTo(r, 30*time.Second)
+			}
 			c.submissions = append(c.submissions, s)
 		}
 	}
@@ -352,7 +358,7 @@ func (c *schedule) findable(s submission, raw []byte) []byte {
 			}
 		}
 	}
-	if logged == nil || published != nil && s.to == toBoth {
+	if logged == nil || published != nil && s.to != toLog {
 		return raw
 	}
 	sub, err := c.shelves.main[0].Submission(context.Background(), logged.ID)

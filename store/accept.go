@@ -14,9 +14,15 @@ import (
 
 // Accept makes the deliveries that are asked for and do not exist, with their
 // EntryQueued events, in one transaction (promise 1). Deliveries that exist are
-// returned as they are; of these, failed ones are queued again, and ones that wait
-// after a failed attempt are due at once. Nothing is written where nothing changes.
+// returned as they are; of these, failed ones are queued again, ones that wait after a
+// failed attempt are due at once, and queued ones wait for what is required for them now.
+// Nothing is written where nothing changes.
 func (s *Store) Accept(ctx context.Context, sub lodge.Submission, orders []lodge.Order, now time.Time) ([]lodge.Accepted, error) {
+	for i, order := range orders {
+		if len(order.Requires) > 0 && slices.Max(order.Requires) >= i {
+			return nil, fmt.Errorf("order %d requires order %d, which does not come before it", i, slices.Max(order.Requires))
+		}
+	}
 	a := acceptance{sub: sub, orders: orders, now: now}
 	if s.repeats.expected() || len(sub.Scopes) > 0 {
 		if err := a.find(reader{s, ctx}); err != nil || a.accepted != nil {
@@ -113,7 +119,7 @@ func (a *acceptance) find(from finder) error {
 			return nil
 		}
 		accepted[i].Delivery = found[d]
-		if known, err := a.requires(from, accepted, i); err != nil || !known {
+		if waits, err := a.waitsForAll(from, accepted, i); err != nil || !waits {
 			return err
 		}
 	}
@@ -121,9 +127,9 @@ func (a *acceptance) find(from finder) error {
 	return nil
 }
 
-// requires tells whether the delivery of order i, which is there, waits for all that the order
+// waitsForAll tells whether the delivery of order i, which is there, waits for all that the order
 // requires, as far as it still can.
-func (a *acceptance) requires(from finder, accepted []lodge.Accepted, i int) (bool, error) {
+func (a *acceptance) waitsForAll(from finder, accepted []lodge.Accepted, i int) (bool, error) {
 	if accepted[i].State != lodge.Queued {
 		return true, nil
 	}
@@ -148,7 +154,7 @@ type acceptance struct {
 	now      time.Time
 	events   []lodge.Event // by order: that it was queued
 	hints    hints
-	there    []lodge.Delivery // of the envelope, before; locked
+	existing []lodge.Delivery // those of the envelope, locked; as they were
 	accepted []lodge.Accepted
 }
 
@@ -171,7 +177,7 @@ func (a *acceptance) delivery(i int) lodge.Delivery {
 }
 
 func (a *acceptance) run(t *tx) error {
-	a.there, a.accepted = nil, nil
+	a.existing, a.accepted = nil, nil
 	var envelope, number int64
 	if a.hints.document != nil {
 		number = firstHints
@@ -226,7 +232,7 @@ func (a *acceptance) merge(t *tx) (id int64, err error) {
 	if err := t.lockDeliveries(id); err != nil {
 		return 0, err
 	}
-	if a.there, err = t.deliveries(selectDelivery+` WHERE d.envelope_id = ? ORDER BY d.id`, id); err != nil {
+	if a.existing, err = t.deliveries(selectDelivery+` WHERE d.envelope_id = ? ORDER BY d.id`, id); err != nil {
 		return 0, err
 	}
 	if err := a.addScopes(t, id, narrowed, scopes); err != nil {
@@ -248,13 +254,13 @@ func (t *tx) lockDeliveries(envelope int64) error {
 // of returns the delivery of order i that is there, nil where there is none.
 func (a *acceptance) of(i int) *lodge.Delivery {
 	order := a.orders[i]
-	at := slices.IndexFunc(a.there, func(d lodge.Delivery) bool {
+	at := slices.IndexFunc(a.existing, func(d lodge.Delivery) bool {
 		return d.Target.Address == order.Target.Address && d.Subject == order.Subject
 	})
 	if at < 0 {
 		return nil
 	}
-	return &a.there[at]
+	return &a.existing[at]
 }
 
 // restore puts back a payload that was pruned, where a delivery needs it. The receipts of logs are
@@ -345,13 +351,10 @@ const (
 // of it is on its way it waits for no more: what was sent would not be known again.
 func (a *acceptance) require(t *tx, i int) error {
 	d, added := &a.accepted[i], int64(0)
+	if d.State != lodge.Queued && d.State != lodge.Failed {
+		return nil
+	}
 	for _, required := range a.orders[i].Requires {
-		if required >= i {
-			return fmt.Errorf("order %d requires order %d, which does not come before it", i, required)
-		}
-		if d.State != lodge.Queued && d.State != lodge.Failed {
-			return nil
-		}
 		n, err := t.exec(`INSERT INTO requirement (delivery_id, requires_id) VALUES (?, ?) ON CONFLICT DO NOTHING`,
 			d.ID, a.accepted[required].ID)
 		if err != nil {
@@ -362,8 +365,14 @@ func (a *acceptance) require(t *tx, i int) error {
 	if added == 0 || d.New {
 		return nil
 	}
-	_, err := t.exec(`UPDATE delivery SET attempt = attempt + 1, due_at = `+dueUnlessBlocked+` WHERE id = ? AND state = ?`, d.ID, lodge.Queued)
-	return err // whoever was at work on it has lost its lease
+	return t.restart(d.ID)
+}
+
+// restart makes a queued delivery due, unless it waits for another. Whoever is at work on it loses
+// its lease.
+func (t *tx) restart(id int64) error {
+	_, err := t.exec(`UPDATE delivery SET attempt = attempt + 1, due_at = `+dueUnlessBlocked+` WHERE id = ? AND state = ?`, id, lodge.Queued)
+	return err
 }
 
 // requeue puts a failed or waiting delivery, of an envelope whose deliveries are locked, into the
@@ -371,8 +380,7 @@ func (a *acceptance) require(t *tx, i int) error {
 // verified. It is a new attempt, so whoever is at work on it loses its lease.
 func (t *tx) requeue(d *lodge.Delivery, now time.Time) error {
 	if waits(*d) {
-		_, err := t.exec(`UPDATE delivery SET attempt = attempt + 1, due_at = `+dueUnlessBlocked+` WHERE id = ? AND state = ?`, d.ID, lodge.Queued)
-		return err
+		return t.restart(d.ID)
 	}
 	if d.State != lodge.Failed {
 		return nil
@@ -412,22 +420,31 @@ func (s *Store) Retry(ctx context.Context, key lodge.Key, target string, now tim
 	n := 0
 	err := s.do(ctx, &operation{alone: true, run: func(t *tx) error {
 		n = 0
-		failed, err := t.deliveries(selectDelivery+` WHERE d.state = 'failed' AND (? OR e.key = ?) AND (? OR t.name = ? OR t.address = ?
+		found, err := t.deliveries(selectDelivery+` WHERE d.state = 'failed' AND (? OR e.key = ?) AND (? OR t.name = ? OR t.address = ?
 			OR EXISTS (SELECT 1 FROM requirement r JOIN delivery q ON q.id = r.requires_id JOIN target u ON u.id = q.target_id
 				WHERE r.delivery_id = d.id AND q.state = 'failed' AND (u.name = ? OR u.address = ?)))
 			ORDER BY d.id`, key.IsZero(), key[:], target == "", target, target, target, target)
-		for i := range failed {
+		for i := range found {
 			if err == nil {
-				err = t.lockDeliveries(failed[i].Envelope)
-			}
-			if err == nil {
-				err = t.requeue(&failed[i], now)
+				err = t.retry(found[i], now)
 			}
 		}
-		n = len(failed)
+		n = len(found)
 		return err
 	}})
 	return n, err
+}
+
+// retry queues a delivery again if it is still failed once it is locked, with its envelope's others.
+func (t *tx) retry(d lodge.Delivery, now time.Time) error {
+	if err := t.lockDeliveries(d.Envelope); err != nil {
+		return err
+	}
+	found, err := t.deliveries(selectDelivery+` WHERE d.id = ? AND d.state = 'failed'`, d.ID)
+	if err != nil || len(found) == 0 {
+		return err
+	}
+	return t.requeue(&found[0], now)
 }
 
 // union returns the sorted set of both.

@@ -78,14 +78,14 @@ func (t *tx) doubt(d *lodge.Delivery, now time.Time) error {
 
 // Load completes a claimed job with what is kept apart from the hot row.
 func (s *Store) Load(ctx context.Context, job *lodge.Job) error {
-	var requires, required bool
+	var requires, others bool
 	sub := &job.Submission
 	found, err := s.row(ctx, `SELECT e.key, e.signer, e.raw, e.spki, e.timestamps, e.subjects, e.scopes, i.intent, p.receipt,
-		EXISTS (SELECT 1 FROM requirement r WHERE r.delivery_id = d.id), EXISTS (SELECT 1 FROM requirement r WHERE r.requires_id = d.id)
+		EXISTS (SELECT 1 FROM requirement r WHERE r.delivery_id = d.id), EXISTS (SELECT 1 FROM delivery o WHERE o.envelope_id = d.envelope_id AND o.id <> d.id)
 		FROM delivery d JOIN envelope e ON e.id = d.envelope_id 
 		LEFT JOIN intent i ON i.delivery_id = d.id LEFT JOIN receipt p ON p.delivery_id = d.id WHERE d.id = ?`, []any{job.ID},
 		bytesInto{sub.Key[:]}, &sub.Signer, &sub.Raw, &sub.SPKI, jsonInto{&sub.Timestamps}, jsonInto{&sub.Subjects}, jsonInto{&sub.Scopes}, jsonInto{&job.Intent}, jsonInto{&job.Receipt},
-		&requires, &required)
+		&requires, &others)
 	if err == nil && !found {
 		err = notFound(job.ID)
 	}
@@ -94,9 +94,8 @@ func (s *Store) Load(ctx context.Context, job *lodge.Job) error {
 			JOIN delivery d ON d.id = r.requires_id JOIN target t ON t.id = d.target_id JOIN receipt p ON p.delivery_id = d.id
 			WHERE d.state = 'verified' AND r.delivery_id = ? AND p.entry IS NOT NULL ORDER BY r.requires_id`, job.ID)
 	}
-	if err == nil && required {
-		job.Memory, err = s.deliveries(ctx, selectDelivery+` JOIN requirement r ON r.delivery_id = d.id
-			WHERE r.requires_id = ? AND t.kind = ? ORDER BY d.id`, job.ID, lodge.KindRepository)
+	if err == nil && others && job.Target.Kind == lodge.KindLog {
+		job.Memory, err = s.deliveries(ctx, selectDelivery+` WHERE d.envelope_id = ? AND t.kind = ? ORDER BY d.id`, job.Envelope, lodge.KindRepository)
 	}
 	return err
 }

@@ -17,7 +17,7 @@ CREATE TABLE envelope (
 	id       BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
 	key      BYTEA NOT NULL,
 	signer   TEXT NOT NULL,
-	raw      BYTEA NOT NULL, -- as it came, never rewritten
+	raw      BYTEA NOT NULL, -- as it came
 	pruned   BYTEA,          -- digest of raw, where retention has deleted that
 	spki     BYTEA,          -- the public key that verified it, where no certificate did
 	subjects TEXT NOT NULL,  -- JSON: digests

@@ -16,7 +16,7 @@ CREATE TABLE envelope (
 	id       INTEGER PRIMARY KEY,
 	key      BLOB NOT NULL,
 	signer   TEXT NOT NULL,
-	raw      BLOB NOT NULL,  -- as it came, never rewritten
+	raw      BLOB NOT NULL,  -- as it came
 	pruned   BLOB,          -- digest of raw, where retention has deleted that
 	spki     BLOB,           -- the public key that verified it, where no certificate did
 	subjects TEXT NOT NULL,  -- JSON: digests
