@@ -433,7 +433,7 @@ const (
 	toImages destination = "the registry alone"
 )
 
-// push hands an envelope to a process, for the log or for both.
+// push hands an envelope to a process.
 func (s *site) push(p *process, raw []byte, key *dsse.PublicKey, to destination) ([]lodge.Accepted, error) {
 	s.mu.Lock()
 	sub, known := s.verified[string(raw)]

@@ -137,9 +137,10 @@ type Cache struct {
 // come to yet stays in any case.
 type Retention struct {
 	// Payloads are the envelopes, from acceptance on, each once all its deliveries are
-	// verified. Without one there is no bundle of it any more.
+	// verified. Without one there is no bundle of it any more, and another target gets it only
+	// from the bytes that were handed in first.
 	Payloads Duration `yaml:"payloads"`
-	// History is the transitions of deliveries that are over.
+	// History is the transitions of deliveries that are over, but the first: when it was queued.
 	History Duration `yaml:"history"`
 	// Outbox is the events. A sink that was away for longer misses those that are gone.
 	Outbox Duration `yaml:"outbox"`

@@ -112,13 +112,11 @@ func (a *acceptance) find(from finder) error {
 	}
 	accepted := make([]lodge.Accepted, len(a.orders))
 	for i, order := range a.orders {
-		d := slices.IndexFunc(found, func(d lodge.Delivery) bool {
-			return d.Target.Address == order.Target.Address && d.Subject == order.Subject
-		})
-		if d < 0 || found[d].State == lodge.Failed || waits(found[d]) {
+		d := ordered(found, order)
+		if d == nil || d.State == lodge.Failed || waits(*d) {
 			return nil
 		}
-		accepted[i].Delivery = found[d]
+		accepted[i].Delivery = *d
 		if waits, err := a.waitsForAll(from, accepted, i); err != nil || !waits {
 			return err
 		}
@@ -251,40 +249,37 @@ func (t *tx) lockDeliveries(envelope int64) error {
 	return t.each(`SELECT id FROM delivery WHERE envelope_id = ? ORDER BY id{lock}`, []any{envelope}, func(*sql.Rows) error { return nil })
 }
 
-// of returns the delivery of order i that is there, nil where there is none.
-func (a *acceptance) of(i int) *lodge.Delivery {
-	order := a.orders[i]
-	at := slices.IndexFunc(a.existing, func(d lodge.Delivery) bool {
+// ordered returns the one of an envelope's deliveries that an order asks for, nil where it is not
+// there.
+func ordered(deliveries []lodge.Delivery, order lodge.Order) *lodge.Delivery {
+	at := slices.IndexFunc(deliveries, func(d lodge.Delivery) bool {
 		return d.Target.Address == order.Target.Address && d.Subject == order.Subject
 	})
 	if at < 0 {
 		return nil
 	}
-	return &a.existing[at]
+	return &deliveries[at]
 }
 
 // restore puts back a payload that was pruned, where a delivery needs it. The receipts of logs are
 // about the signature that was in it, so where there are such it must be those very bytes.
 func (a *acceptance) restore(t *tx, envelope int64, pruned []byte) error {
-	needed := false
-	for i := range a.orders {
-		needed = needed || a.of(i) == nil // what is there is verified, or it was not pruned
-	}
-	if !needed {
-		return nil
+	missing := func(order lodge.Order) bool { return ordered(a.existing, order) == nil }
+	if !slices.ContainsFunc(a.orders, missing) {
+		return nil // what is there is verified, or it would not have been pruned
 	}
 	if digest := lodge.DigestOf(a.sub.Raw); !bytes.Equal(digest[:], pruned) {
 		logged, err := t.get(`SELECT d.id FROM delivery d JOIN receipt p ON p.delivery_id = d.id
 			WHERE d.envelope_id = ? AND p.entry IS NOT NULL AND p.bundle IS NULL`, []any{envelope}, new(int64))
 		if err == nil && logged {
 			err = lodge.Errorf(lodge.ClassPermanent, "payload-deleted",
-				"its payload was deleted after the time of retention.payloads, and this is signed anew: hand in the bytes that were logged")
+				"its payload was deleted after the time of retention.payloads, and these are other bytes, perhaps of another signature: hand in those that were handed in first")
 		}
 		if err != nil {
 			return err
 		}
 	}
-	_, err := t.exec(`UPDATE envelope SET raw = ?, spki = ?, timestamps = ? WHERE id = ?`, a.sub.Raw, a.sub.SPKI, toJSON(a.sub.Timestamps), envelope)
+	_, err := t.exec(`UPDATE envelope SET raw = ?, pruned = NULL, spki = ?, timestamps = ? WHERE id = ?`, a.sub.Raw, a.sub.SPKI, toJSON(a.sub.Timestamps), envelope)
 	return err
 }
 
@@ -311,7 +306,7 @@ func (a *acceptance) replace(t *tx, envelope int64) error {
 // is not verified, and those stay as they are until the transaction ends.
 func (a *acceptance) keep(t *tx, envelope int64, i int, fresh bool) error {
 	order := a.orders[i]
-	if d := a.of(i); d != nil {
+	if d := ordered(a.existing, order); d != nil {
 		a.accepted[i].Delivery = *d
 		return a.require(t, i)
 	}

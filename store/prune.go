@@ -86,8 +86,8 @@ func (s *Store) prunePayloads(ctx context.Context, before, read int64, total *in
 
 func (t *tx) prunePayloads(ids []int64, before, read int64) (n int, err error) {
 	for _, id := range ids {
-		// Once it is locked nobody adds a delivery; one that came before is seen by the update.
 		var raw []byte
+		// Once it is locked nobody adds a delivery; one that came before is seen by the update.
 		if _, err := t.get(`SELECT raw FROM envelope WHERE id = ?{lock}`, []any{id}, &raw); err != nil {
 			return n, err
 		}
