@@ -35,7 +35,7 @@ func (s *Store) Accept(ctx context.Context, sub lodge.Submission, orders []lodge
 	}
 	a.sub.Scopes = union(nil, sub.Scopes)
 	a.hints = newHints(sub.Hints, sub.Hints.Scope(a.sub.Scopes, len(a.sub.Scopes) > 0), a.artifacts()...)
-	if err := s.do(ctx, &operation{key: string(sub.Key[:]), run: a.run}); err != nil {
+	if err := s.do(ctx, &operation{key: string(sub.Key[:]) + string(sub.Signer), run: a.run}); err != nil {
 		// A plain duplicate is answered also while nothing can be written. But what this call has made
 		// or queued again may be there, after a COMMIT without an answer, and is no duplicate.
 		caused := slices.ContainsFunc(a.accepted, func(x lodge.Accepted) bool { return x.New || x.Requeued })
@@ -113,8 +113,11 @@ func (a *acceptance) find(from finder) error {
 	accepted := make([]lodge.Accepted, len(a.orders))
 	for i, order := range a.orders {
 		d := ordered(found, order)
-		if d == nil || d.State == lodge.Failed || waits(*d) {
+		if d == nil || d.State == lodge.Failed {
 			return nil
+		}
+		if waits, err := waits(from, *d); err != nil || waits {
+			return err
 		}
 		accepted[i].Delivery = *d
 		if waits, err := a.waitsForAll(from, accepted, i); err != nil || !waits {
@@ -141,9 +144,20 @@ func (a *acceptance) waitsForAll(from finder, accepted []lodge.Accepted, i int) 
 	return true, nil
 }
 
-// waits tells whether d stands in the queue after a failed attempt. Its lease may be
-// held all the same: then the holder loses it, which its next write will tell it.
-func waits(d lodge.Delivery) bool { return d.State == lodge.Queued && d.Err != nil }
+// waits tells whether d stands in the queue after a failed attempt, of which there is a
+// transition. A claim raises the attempt without one: then somebody is at work on it, and is let
+// finish, or whoever hands it in again and again would keep it from ever going out.
+func waits(from finder, d lodge.Delivery) (bool, error) {
+	if d.State != lodge.Queued || d.Err == nil {
+		return false, nil
+	}
+	if t, ok := from.(*tx); ok {
+		if err := t.flush(history); err != nil { // a transition may be in the same batch
+			return false, err
+		}
+	}
+	return from.get(`SELECT id FROM history WHERE delivery_id = ? AND attempt = ? LIMIT 1`, []any{d.ID, d.Attempt}, new(int64))
+}
 
 // acceptance is one submission on its way into the store.
 type acceptance struct {
@@ -243,10 +257,11 @@ func (a *acceptance) merge(t *tx) (id int64, err error) {
 }
 
 // lockDeliveries keeps the deliveries of an envelope as they are until the transaction ends: what
-// becomes of one depends on those that it requires. It is a statement of its own, so that the next
-// one sees what those have written that it had to wait for.
+// becomes of one depends on those that it requires. Logs, which have no subject, come first, as
+// where one is verified and lets go on what required it: nobody waits for each other. It is a
+// statement of its own, so that the next one sees what those have written that it had to wait for.
 func (t *tx) lockDeliveries(envelope int64) error {
-	return t.each(`SELECT id FROM delivery WHERE envelope_id = ? ORDER BY id{lock}`, []any{envelope}, func(*sql.Rows) error { return nil })
+	return t.each(`SELECT id FROM delivery WHERE envelope_id = ? ORDER BY length(subject), id{lock}`, []any{envelope}, func(*sql.Rows) error { return nil })
 }
 
 // ordered returns the one of an envelope's deliveries that an order asks for, nil where it is not
@@ -287,10 +302,13 @@ func (a *acceptance) restore(t *tx, envelope int64, pruned []byte) error {
 // those was sent, or it all failed: then what made them fail may be mended in these (another
 // signature, a timestamp). Whoever is at work with the old ones loses its lease.
 func (a *acceptance) replace(t *tx, envelope int64) error {
+	if err := t.flush(intents); err != nil { // one may be in the same batch
+		return err
+	}
 	stamps := toJSON(a.sub.Timestamps)
 	n, err := t.exec(`UPDATE envelope SET raw = ?, spki = ?, timestamps = ?, subjects = ? WHERE id = ? AND (raw <> ? OR timestamps = 'null' AND timestamps <> ?) AND NOT EXISTS (
 		SELECT 1 FROM delivery d LEFT JOIN intent i ON i.delivery_id = d.id
-		WHERE d.envelope_id = envelope.id AND d.state <> 'failed' AND (d.state <> 'queued' OR d.sends > 0 OR i.intent IS NOT NULL))`,
+		WHERE d.envelope_id = envelope.id AND d.state <> 'failed' AND (d.state <> 'queued' OR i.intent IS NOT NULL))`,
 		a.sub.Raw, a.sub.SPKI, stamps, toJSON(a.sub.Subjects), envelope, a.sub.Raw, stamps)
 	if err != nil || n == 0 {
 		return err
@@ -374,10 +392,12 @@ func (t *tx) restart(id int64) error {
 // queue, and the failed ones that it requires: due now, or not due while one of those is not
 // verified. It is a new attempt, so whoever is at work on it loses its lease.
 func (t *tx) requeue(d *lodge.Delivery, now time.Time) error {
-	if waits(*d) {
+	switch waiting, err := waits(t, *d); {
+	case err != nil:
+		return err
+	case waiting:
 		return t.restart(d.ID)
-	}
-	if d.State != lodge.Failed {
+	case d.State != lodge.Failed:
 		return nil
 	}
 	required, err := t.deliveries(selectDelivery+` JOIN requirement r ON r.requires_id = d.id

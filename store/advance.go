@@ -13,7 +13,7 @@ import (
 // longer in change.From under change.Attempt: somebody else has claimed it.
 func (s *Store) Advance(ctx context.Context, change lodge.Change, now time.Time) error {
 	step := newTransition(change, now) // here, so that callers do this beside each other
-	return s.do(ctx, &operation{key: string(change.Key[:]), run: func(t *tx) error { return t.apply(step) }})
+	return s.do(ctx, &operation{key: string(change.Key[:]) + string(change.Signer), run: func(t *tx) error { return t.apply(step) }})
 }
 
 // transition is a change with its columns.
@@ -118,18 +118,32 @@ func (t *tx) release(id int64) error {
 	})
 	for _, id := range waiting {
 		if err == nil {
-			_, err = t.exec(`UPDATE delivery SET since = {now}, due_at = `+dueUnlessBlocked+` WHERE id = ?`, id)
+			err = t.unblock(id)
 		}
 	}
 	return err
 }
 
+// unblock makes a delivery due that waits for others, if those are verified.
+func (t *tx) unblock(id int64) error {
+	_, err := t.exec(`UPDATE delivery SET since = {now}, due_at = `+dueUnlessBlocked+` WHERE id = ?`, id)
+	return err
+}
+
+// failDependents fails with a delivery what waits for it, except what was ordered before it, and so
+// without it: that waits for it no more.
 func (t *tx) failDependents(step *transition) error {
 	waiting, err := t.deliveries(selectDelivery+` JOIN requirement r ON r.delivery_id = d.id
 		WHERE r.requires_id = ? AND d.state = 'queued' AND d.due_at IS NULL ORDER BY d.id{lock d}`, step.ID)
 	for _, d := range waiting {
 		if err != nil {
 			break
+		}
+		if d.ID < step.ID {
+			if _, err = t.exec(`DELETE FROM requirement WHERE delivery_id = ? AND requires_id = ?`, d.ID, step.ID); err == nil {
+				err = t.unblock(d.ID)
+			}
+			continue
 		}
 		d.State = lodge.Failed
 		d.Err = lodge.Errorf(lodge.ClassDependency, "requires", "it requires %s, which failed: %s", step.Target.Name, step.Err.Message)

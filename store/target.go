@@ -34,7 +34,7 @@ func (s *Store) Register(ctx context.Context, target lodge.Target) error {
 		case taken && (found || target.Kind != lodge.KindLog):
 			return fmt.Errorf("target %q has been %s so far: give %s another name", target.Name, address, target.Address)
 		case taken:
-			_, err = t.exec(`UPDATE target SET address = ? WHERE id = ?`, target.Address, other)
+			err = t.moveLog(other, address, target.Address)
 		case found:
 			_, err = t.exec(`UPDATE target SET name = ? WHERE id = ?`, target.Name, id)
 		default:
@@ -43,6 +43,20 @@ func (s *Store) Register(ctx context.Context, target lodge.Target) error {
 		}
 		return err
 	}})
+}
+
+// moveLog gives a log another address, with all that is known of its shards. What was wrong with
+// looking at the old address is over; that it diverged or rolled back is for an operator to judge.
+func (t *tx) moveLog(id int64, from, to string) error {
+	_, err := t.exec(`UPDATE target SET address = ? WHERE id = ?`, to, id)
+	if err == nil {
+		_, err = t.exec(`UPDATE shard SET alarm = '', alarm_words = '' WHERE target = ? AND alarm NOT IN (?, ?)`, from, lodge.CodeDiverged, lodge.CodeRolledBack)
+	}
+	if err == nil {
+		_, err = t.exec(`UPDATE shard SET target = ? WHERE target = ? AND NOT EXISTS (
+			SELECT 1 FROM shard o WHERE o.target = ? AND o.log = shard.log AND o.origin = shard.origin)`, to, from, to)
+	}
+	return err
 }
 
 // Hold makes a target take nothing until it is resumed, with the code and words of the

@@ -113,7 +113,7 @@ func (s *Store) CountMoves(ctx context.Context, key lodge.Key, signer lodge.Sign
 
 // Standing says how far the deliveries of an envelope have come.
 type Standing struct {
-	ToLog     bool // it is delivered to a log, besides wherever else
+	ToLog     bool // it is delivered to a log that has not refused it, besides wherever else
 	Logged    bool // a log's delivery is verified
 	Published bool // a repository's is
 }
@@ -134,7 +134,7 @@ func (s *Store) Standing(ctx context.Context, key lodge.Key, signer lodge.Signer
 		var kind lodge.TargetKind
 		var state lodge.State
 		err := rows.Scan(&kind, &state)
-		st.ToLog = st.ToLog || kind == lodge.KindLog
+		st.ToLog = st.ToLog || kind == lodge.KindLog && state != lodge.Failed
 		st.Logged = st.Logged || kind == lodge.KindLog && state == lodge.Verified
 		st.Published = st.Published || kind == lodge.KindRepository && state == lodge.Verified
 		return err

@@ -3,6 +3,7 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"time"
 
@@ -210,4 +211,127 @@ func requeueFences(w *world) {
 	if err := s.Advance(w.Context(), lodge.Change{Delivery: waits, From: lodge.Queued}, now); !errors.Is(err, lodge.ErrStale) {
 		w.Errorf("the one that had the lease before wrote: %v", err)
 	}
+}
+
+// replacedAgain: bytes that took the place of refused ones and were never sent may be replaced too.
+func replacedAgain(w *world) {
+	s := w.open()
+	a := w.accept(s, submission("a"), toLog...)[0]
+	d := w.claim(s, log1, time.Hour)[0].Delivery
+	d = w.advance(s, d, lodge.Sending, time.Hour, lodge.Change{Intent: &lodge.Intent{LeafHash: lodge.Digest{1}}})
+	d.Err = lodge.Errorf(lodge.ClassPermanent, "refused", "no")
+	w.advance(s, d, lodge.Failed, 0, lodge.Change{})
+	for _, raw := range []string{"second", "third"} {
+		sub := submission("a")
+		sub.Raw = []byte(raw)
+		w.accept(s, sub, toLog...)
+		kept, err := s.Submission(w.Context(), a.ID)
+		w.ok(err)
+		w.equal("kept", string(kept.Raw), raw)
+		w.putOff(s, log1)
+	}
+}
+
+// putOff claims what is due for the target and has its attempt fail.
+func (w *world) putOff(s *store.Store, target lodge.Target) {
+	w.Helper()
+	jobs := w.claim(s, target, time.Hour)
+	if len(jobs) != 1 {
+		w.Fatalf("claimed %d deliveries, want one", len(jobs))
+	}
+	d := jobs[0].Delivery
+	d.Err = lodge.Errorf(lodge.ClassRetry, "unreachable", "down")
+	w.advance(s, d, lodge.Queued, time.Hour, lodge.Change{})
+}
+
+// attemptIsLeftAlone: a resubmission ends the pause after a failed attempt, and leaves the attempt
+// alone that follows.
+func attemptIsLeftAlone(w *world) {
+	s := w.open()
+	w.accept(s, submission("a"), toLog...)
+	w.putOff(s, log1)
+	w.accept(s, submission("a"), toLog...)
+	jobs := w.claim(s, log1, time.Hour)
+	if len(jobs) != 1 {
+		w.Fatalf("a resubmission did not end the pause: claimed %d", len(jobs))
+	}
+	w.accept(s, submission("a"), toLog...)
+	w.advance(s, jobs[0].Delivery, lodge.Sending, time.Hour, lodge.Change{Intent: &lodge.Intent{LeafHash: image}})
+}
+
+// olderThanItsRequirement: what was ordered without a log goes out without it where the log, which
+// was asked for later, refuses the envelope.
+func olderThanItsRequirement(w *world) {
+	s := w.open()
+	alone := lodge.Order{Target: repo1, Subject: image}
+	w.accept(s, submission("a"), alone)
+	w.accept(s, submission("a"), both...)
+	w.equal("due while the log may take it", len(w.claim(s, repo1, 0)), 0)
+	w.fail(s, log1)
+	jobs := w.claim(s, repo1, time.Hour)
+	if len(jobs) != 1 || len(jobs[0].Required) != 0 {
+		w.Fatalf("once the log has refused it: %+v", jobs)
+	}
+	sent := w.advance(s, jobs[0].Delivery, lodge.Sending, time.Hour, lodge.Change{Intent: &lodge.Intent{Manifest: lodge.Digest{1}}})
+	w.advance(s, sent, lodge.Verified, 0, lodge.Change{})
+	sub := submission("a")
+	standing, err := s.Standing(w.Context(), sub.Key, sub.Signer)
+	w.ok(err)
+	w.equal("it is where it was to be", standing.Proven(true), true)
+}
+
+// openPatient is open for a store that is not told when it waits for what waits for it, and so fails
+// once its time is over.
+func (w *world) openPatient() *store.Store {
+	w.Helper()
+	patient := *w
+	if strings.HasPrefix(w.address, "postgres") {
+		patient.address += "?deadlock_timeout=10min"
+	}
+	return patient.open()
+}
+
+// lockOrder: a verification and a resubmission of one envelope lock its deliveries in one order,
+// also where the registry's is older than the log's.
+func lockOrder(w *world) {
+	one, other := w.openPatient(), w.openPatient()
+	for i := range 100 {
+		sub := submission(fmt.Sprint(i))
+		w.accept(one, sub, lodge.Order{Target: repo1, Subject: image})
+		w.accept(one, sub, both...)
+		job := w.claim(one, log1, time.Hour)[0]
+		sub.Scopes = []string{fmt.Sprint("component:", i)} // something to write
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := other.Accept(w.Context(), sub, both, time.Now()); err != nil {
+				w.Error(err)
+			}
+		})
+		w.verify(one, job.Delivery, int64(i))
+		wg.Wait()
+	}
+}
+
+// lockOrderOfSigners: transactions that are about several signers of one payload lock those in one
+// order.
+func lockOrderOfSigners(w *world) {
+	stores := []*store.Store{w.openPatient(), w.openPatient()}
+	subs := []lodge.Submission{submission("a"), submission("a")}
+	subs[1].Signer = lodge.KeySigner([]byte("another key"))
+	for _, sub := range subs {
+		w.accept(stores[0], sub, toLog...)
+	}
+	var wg sync.WaitGroup
+	for c := range 16 {
+		wg.Go(func() {
+			for i := range 20 {
+				sub := subs[(i+c)%2]
+				sub.Scopes = []string{fmt.Sprintf("component:%d-%d", c, i)}
+				if _, err := stores[c/2%2].Accept(w.Context(), sub, toLog, time.Now()); err != nil {
+					w.Error(err)
+				}
+			}
+		})
+	}
+	wg.Wait()
 }

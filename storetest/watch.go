@@ -182,6 +182,50 @@ func diverged(w *world) {
 	}
 }
 
+// divergedAndMoved: a log that has diverged and gets another address is resumed under that one, and
+// what was wrong with the old address alone is over.
+func divergedAndMoved(w *world) {
+	s := w.open()
+	shard := w.keep(s, w.shard(s), treeHead(9, 1))
+	w.accept(s, submission("a"), toLog...)
+	placed := w.claim(s, log1, time.Hour)[0].Delivery
+	placed = w.advance(s, placed, lodge.Sending, time.Hour, lodge.Change{Intent: &lodge.Intent{LeafHash: image, LogID: "ab"}})
+	placed = w.advance(s, placed, lodge.Placed, time.Hour, lodge.Change{})
+	_, err := s.Raise(w.Context(), shard.ID, "unreachable", "no answer", nil)
+	w.ok(err)
+	moved := log1
+	moved.Address = "https://moved.example"
+	w.ok(s.Register(w.Context(), moved))
+	alarm := func() string {
+		w.Helper()
+		shards, err := s.Shards(w.Context(), moved.Address)
+		w.ok(err)
+		if len(shards) != 1 || shards[0].ID != shard.ID {
+			w.Fatalf("shards of the log where it is now: %+v", shards)
+		}
+		if shards[0].Alarm == nil {
+			return ""
+		}
+		return shards[0].Alarm.Code
+	}
+	w.equal("what was wrong with the old address", alarm(), "")
+
+	w.ok(s.Diverged(w.Context(), shard, moved, lodge.Divergence{Older: treeHead(9, 1), Newer: treeHead(9, 2), View: "here", Proof: []byte(`{}`)}, "two trees", time.Now()))
+	moved.Address = "https://moved-again.example"
+	w.ok(s.Register(w.Context(), moved))
+	w.equal("after it diverged", alarm(), lodge.CodeDiverged)
+	w.ok(s.ResumeLog(w.Context(), moved, time.Now()))
+	w.equal("after it was resumed", alarm(), "")
+	found, err := s.Divergences(w.Context(), moved.Address)
+	w.ok(err)
+	if len(found) != 1 || found[0].Resumed.IsZero() {
+		w.Errorf("divergences after it was resumed: %+v", found)
+	}
+	now, err := s.Delivery(w.Context(), placed.ID)
+	w.ok(err)
+	w.equal("placed in the tree that is given up", now.State, lodge.Unknown)
+}
+
 func progress(w *world) {
 	s := w.open()
 	shard := w.keep(s, w.shard(s), treeHead(9, 1))
