@@ -12,8 +12,10 @@ package deliver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
+	"sync"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -130,7 +132,7 @@ type Config struct {
 	Store   Store
 	Attest  Attest
 	Targets []Target
-	Known   map[string]Repository // by address: not delivered to here, but asked what they have
+	Open    func(address string) (Repository, error) // one that is not delivered to here, but asked what it has
 	Cache   Cache
 	Lease   time.Duration // of a claim; every request ends before it; default 30s
 	Memory  int64         // bytes that the attempts under way may hold; default 256 MiB
@@ -147,6 +149,7 @@ type Engine struct {
 	config   Config
 	lanes    map[string]*lane // by target address; fixed
 	receipts *lru.Cache[receiptKey, receipt]
+	opened   sync.Map // by address: repositories that are only asked
 	memory   *semaphore.Weighted
 	watch    watchers
 	jitter   func(time.Duration) time.Duration // a random time from 0 to the one given
@@ -155,6 +158,9 @@ type Engine struct {
 // New returns an engine. It starts nothing.
 func New(c Config) (*Engine, error) {
 	setDefault(&c.Lease, 30*time.Second)
+	if c.Open == nil {
+		c.Open = func(string) (Repository, error) { return nil, errors.New("it is not known to this process") }
+	}
 	setDefault(&c.Memory, 256<<20)
 	setDefault(&c.Cache.TTL, 24*time.Hour)
 	setDefault(&c.Cache.Entries, 100_000)

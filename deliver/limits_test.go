@@ -3,16 +3,20 @@ package deliver_test
 import (
 	"context"
 	"fmt"
+	"net/http"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/bundle"
 	"github.com/lodgehq/lodge/deliver"
 	"github.com/lodgehq/lodge/logtest"
+	"github.com/lodgehq/lodge/oci"
 	"github.com/lodgehq/lodge/rekor"
+	"github.com/lodgehq/lodge/store"
 )
 
 func TestDeadline(t *testing.T) {
@@ -176,5 +180,90 @@ func TestMovedLog(t *testing.T) {
 			t.Errorf("under its own log: %s, %v", d.State, d.Err)
 		}
 		w.leaves(1)
+	})
+}
+
+// TestQueuedMovedLog: what one log has refused for now goes to another that is given its name, also
+// where that is of the other version.
+func TestQueuedMovedLog(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		path := w.newPath()
+		i, stop := w.open(path, nil)
+		w.log.Inject(logtest.Fault{Status: http.StatusTooManyRequests, Count: -1})
+		d := i.accept(w.statement(1), false)[0].Delivery
+		pass(10 * time.Second)
+		stop()
+		other := newWorld(t, 3-w.version)
+		w.log, w.version = other.log, other.version
+		i, stop = w.open(path, nil)
+		defer stop()
+		if d = i.await(d); d.State != lodge.Verified {
+			t.Errorf("under the other log: %s, %v", d.State, d.Err)
+		}
+		w.leaves(1)
+	})
+}
+
+// far is a registry that takes its time to answer.
+type far struct {
+	http.RoundTripper
+	d time.Duration
+}
+
+func (f far) RoundTrip(r *http.Request) (*http.Response, error) {
+	pass(f.d)
+	return f.RoundTripper.RoundTrip(r)
+}
+
+// TestManySubjects: the key tags of a statement about very many images are asked within one lease.
+func TestManySubjects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		w.registry = far{w.registry, 50 * time.Millisecond}
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		orders := []lodge.Order{{Target: logTarget}}
+		for n := range 1000 {
+			orders = append(orders, lodge.Order{Target: ociTarget, Subject: lodge.DigestOf(fmt.Append(nil, n)), Requires: []int{0}})
+		}
+		accepted, err := i.Accept(t.Context(), w.submission(w.statement(1)), orders)
+		must(t, err)
+		if d := i.await(accepted[0].Delivery); d.State != lodge.Verified || d.Attempt != 1 {
+			t.Errorf("%s at the attempt %d: %v", d.State, d.Attempt, d.Err)
+		}
+	})
+}
+
+// TestRepositoryOfAnother: a repository that only another process on the store delivers to is asked
+// for what it has.
+func TestRepositoryOfAnother(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2)
+		path := w.newPath()
+		first, stopFirst := w.open(path, nil)
+		w.log.Inject(logtest.Fault{Path: "/", Refuse: true, Count: -1})
+		accepted := first.accept(w.statement(1), true)
+		stopFirst()
+		w.log.Heal()
+
+		s, err := store.Open(t.Context(), path)
+		must(t, err)
+		defer s.Close()
+		var opened []string
+		engine, err := deliver.New(deliver.Config{Store: s, Attest: attest, Targets: w.targets(s)[:1], Open: func(address string) (deliver.Repository, error) {
+			opened = append(opened, address)
+			return oci.New(address, oci.Options{Transport: w.registry})
+		}})
+		must(t, err)
+		i := &instance{engine, w, s, nil}
+		ctx, cancel := context.WithCancel(context.Background())
+		done := make(chan error, 1)
+		go func() { done <- engine.Run(ctx) }()
+		d := i.await(accepted[0].Delivery)
+		cancel()
+		must(t, <-done)
+		if d.State != lodge.Verified || len(opened) != 1 || opened[0] != ociTarget.Address {
+			t.Errorf("%s, %v; opened %v", d.State, d.Err, opened)
+		}
 	})
 }

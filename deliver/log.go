@@ -5,7 +5,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/bundle"
@@ -29,9 +32,8 @@ func (a *attempt) toLog(ctx context.Context) error {
 			return a.arrived(found, att)
 		}
 	}
-	if sent := a.job.Intent; sent != nil && a.job.State != lodge.Queued && !a.Log.Has(sent.LogID) {
-		return aside{lodge.Errorf(lodge.ClassUnknown, "shard-unknown",
-			"it was sent to the log with the id %s, read at %s, which may have it and is not configured any more: configure that one again, and the new one under `shards` if it follows it", sent.LogID, sent.ReadURL)}
+	if err := a.moved(); err != nil {
+		return err
 	}
 	intent, err := a.planEntry(ctx, att)
 	if err != nil {
@@ -51,6 +53,22 @@ func (a *attempt) toLog(ctx context.Context) error {
 		return err
 	}
 	return a.sendEntry(ctx, att, intent, found)
+}
+
+// moved deals with what was planned for a log that is not configured any more. One that may have
+// the entry has to be asked, and nobody else can answer for it. One that is proven not to have it
+// does not matter any more, nor does the request that was made for it.
+func (a *attempt) moved() error {
+	sent := a.job.Intent
+	if sent == nil || a.Log.Has(sent.LogID) {
+		return nil
+	}
+	if a.job.State == lodge.Queued {
+		a.job.Intent = nil
+		return nil
+	}
+	return aside{lodge.Errorf(lodge.ClassUnknown, "shard-unknown",
+		"it was sent to the log with the id %s, read at %s, which may have it and is not configured any more: configure that one again; a v2 log that follows it belongs under its `shards`", sent.LogID, sent.ReadURL)}
 }
 
 // planEntry returns the intent of an earlier attempt, whose bytes are sent again as they
@@ -103,13 +121,29 @@ func (a *attempt) known(ctx context.Context, att *bundle.Attestation) (rekor.Fou
 	if !errors.Is(err, lodge.ErrNotFound) {
 		return rekor.Found{}, searchFailed(err)
 	}
-	for _, d := range a.job.Memory {
-		found, err := a.remembered(ctx, d)
-		if err != nil || found.Entry != nil {
-			return found, err
-		}
+	return a.recall(ctx)
+}
+
+// memories is how many key tags an attempt asks at a time: a statement may be about a thousand
+// images, and all are asked within one lease.
+const memories = 16
+
+// recall asks all key tags. An entry that one of them has counts also where another can't be asked.
+func (a *attempt) recall(ctx context.Context) (rekor.Found, error) {
+	answers := make([]rekor.Found, len(a.job.Memory))
+	var asking errgroup.Group
+	asking.SetLimit(memories)
+	for i, d := range a.job.Memory {
+		asking.Go(func() (err error) {
+			answers[i], err = a.remembered(ctx, d)
+			return err
+		})
 	}
-	return rekor.Found{}, nil
+	err := asking.Wait()
+	if i := slices.IndexFunc(answers, func(f rekor.Found) bool { return f.Entry != nil }); i >= 0 {
+		return answers[i], nil
+	}
+	return rekor.Found{}, err
 }
 
 const codeMemoryHeld = "memory-held"
@@ -117,10 +151,9 @@ const codeMemoryHeld = "memory-held"
 // remembered asks the repository of a delivery for a bundle of this envelope with this
 // log's entry. That it can't be asked is no proof that there is none.
 func (a *attempt) remembered(ctx context.Context, d lodge.Delivery) (rekor.Found, error) {
-	memory, lane := a.engine.repository(d.Target.Address)
-	if memory == nil {
-		return rekor.Found{}, aside{lodge.Errorf(lodge.ClassUnknown, "memory",
-			"%s may have it already, and is not known to this process", d.Target.Name)}
+	memory, lane, err := a.engine.repository(d.Target.Address)
+	if err != nil {
+		return rekor.Found{}, a.notAsked(d, lane, err)
 	}
 	for c, err := range memory.Candidates(ctx, d.Key, d.Signer, d.Subject) {
 		if err != nil {

@@ -99,10 +99,18 @@ func (a *attempt) published(receipt lodge.OCIReceipt) error {
 }
 
 // repository returns the client of the repository with that address, and its lane where it
-// is delivered to here; nil where this process does not know it.
-func (e *Engine) repository(address string) (Repository, *lane) {
+// is delivered to here.
+func (e *Engine) repository(address string) (Repository, *lane, error) {
 	if l := e.lanes[address]; l != nil {
-		return l.Repository, l
+		return l.Repository, l, nil
 	}
-	return e.config.Known[address], nil
+	if known, ok := e.opened.Load(address); ok {
+		return known.(Repository), nil, nil
+	}
+	opened, err := e.config.Open(address)
+	if err != nil {
+		return nil, nil, err
+	}
+	known, _ := e.opened.LoadOrStore(address, opened)
+	return known.(Repository), nil, nil
 }

@@ -244,23 +244,23 @@ func attest(b *bundle.Bundle, key *dsse.PublicKey) (*bundle.Attestation, error) 
 	return verify.Signers{Keys: []*dsse.PublicKey{key}}.Attest(b)
 }
 
+// submission returns what the world's key has signed, verified.
+func (w *world) submission(raw []byte) lodge.Submission {
+	w.t.Helper()
+	att := w.attested(raw, w.key.Public())
+	return lodge.Submission{Key: att.Key, Signer: att.Signer, Raw: raw, SPKI: att.PublicKey.SPKI, Subjects: att.Statement.Subjects}
+}
+
 // accept takes an envelope for the log, or for both.
 func (i *instance) accept(raw []byte, both bool) []lodge.Accepted {
 	i.w.t.Helper()
-	b, err := bundle.Parse(raw)
-	if err != nil {
-		i.w.t.Fatal(err)
-	}
-	att, err := attest(b, i.w.key.Public())
-	if err != nil {
-		i.w.t.Fatal(err)
-	}
 	orders := []lodge.Order{{Target: logTarget}}
 	if both {
 		orders = append(orders, lodge.Order{Target: ociTarget, Subject: i.w.image, Requires: []int{0}})
 	}
-	accepted, err := i.Accept(i.w.t.Context(), lodge.Submission{
-		Key: att.Key, Signer: att.Signer, Raw: raw, SPKI: att.PublicKey.SPKI, Subjects: att.Statement.Subjects, Scopes: i.scopes}, orders)
+	sub := i.w.submission(raw)
+	sub.Scopes = i.scopes
+	accepted, err := i.Accept(i.w.t.Context(), sub, orders)
 	if err != nil {
 		i.w.t.Fatal(err)
 	}

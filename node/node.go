@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -17,6 +19,7 @@ import (
 	"github.com/lodgehq/lodge/bundle"
 	"github.com/lodgehq/lodge/deliver"
 	"github.com/lodgehq/lodge/dsse"
+	"github.com/lodgehq/lodge/oci"
 	"github.com/lodgehq/lodge/store"
 	"github.com/lodgehq/lodge/verify"
 )
@@ -59,13 +62,19 @@ func (n *Node) open(ctx context.Context) error {
 	config := deliver.Config{
 		Store:  n.store,
 		Attest: n.attest,
-		Cache:  deliver.Cache{TTL: time.Duration(n.config.Cache.TTL), Entries: n.config.Cache.Entries},
+		Open: func(address string) (deliver.Repository, error) {
+			return oci.New(address, oci.Options{Leases: n.store})
+		},
+		Cache: deliver.Cache{TTL: time.Duration(n.config.Cache.TTL), Entries: n.config.Cache.Entries},
 	}
 	for name, t := range n.config.Targets {
 		if n.targets[name], err = n.newTarget(ctx, name, t); err != nil {
 			return fmt.Errorf("target %s: %w", name, err)
 		}
 		config.Targets = append(config.Targets, n.targets[name].Target)
+	}
+	if err := distinct(config.Targets); err != nil {
+		return err
 	}
 	for _, t := range n.targets {
 		if err := n.store.Register(ctx, t.Target.Target); err != nil {
@@ -78,9 +87,6 @@ func (n *Node) open(ctx context.Context) error {
 			n.signers.Logs = append(n.signers.Logs, t.log)
 		}
 	}
-	if config.Known, err = n.known(ctx); err != nil {
-		return err
-	}
 	if err := n.applyPolicies(ctx); err != nil {
 		return err
 	}
@@ -88,6 +94,19 @@ func (n *Node) open(ctx context.Context) error {
 		return err
 	}
 	return n.openSinks()
+}
+
+// distinct makes sure that nothing is delivered to one place under two names.
+func distinct(targets []deliver.Target) error {
+	slices.SortFunc(targets, func(a, b deliver.Target) int { return strings.Compare(a.Name, b.Name) })
+	names := map[string]string{}
+	for _, t := range targets {
+		if other, taken := names[t.Address]; taken {
+			return fmt.Errorf("targets %s and %s are both %s: leave one out", other, t.Name, t.Address)
+		}
+		names[t.Address] = t.Name
+	}
+	return nil
 }
 
 // tryAgain takes a target up again that was held for something that an operator mends

@@ -51,22 +51,3 @@ func logAddress(raw string) string {
 	}
 	return u.String()
 }
-
-// known returns the repositories that the store knows and this node does not deliver to:
-// what they have is asked before anything is sent that may also be there.
-func (n *Node) known(ctx context.Context) (map[string]deliver.Repository, error) {
-	targets, err := n.store.Targets(ctx)
-	if err != nil {
-		return nil, err
-	}
-	known := map[string]deliver.Repository{}
-	for _, t := range targets {
-		if t.Kind != lodge.KindRepository {
-			continue
-		}
-		if known[t.Address], err = oci.New(t.Address, oci.Options{Leases: n.store}); err != nil {
-			return nil, err
-		}
-	}
-	return known, nil
-}
