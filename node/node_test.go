@@ -276,6 +276,10 @@ func TestOneLogOneTarget(t *testing.T) {
 			t.Errorf("%s: new is %v", spelled, got[0].New)
 		}
 	}
+	s.config.Targets["again"] = s.config.Targets["rekor"]
+	if _, err := node.Open(t.Context(), s.config); err == nil || !strings.Contains(err.Error(), "targets again and rekor are both http") {
+		t.Errorf("one log under two names: %v", err)
+	}
 }
 
 // TestAsksKnownRepositories: a node that delivers to the log alone asks the repository
