@@ -11,7 +11,7 @@ import (
 // images, as daemon, as push, or both beside each other.
 func TestKill9(t *testing.T) {
 	const images = 50
-	n, atLeast, dice := scaled(*envelopesFlag), scaled(*killsFlag), dice(t)
+	n, atLeast, dice := *envelopesFlag, *killsFlag, dice(t)
 	p := newPlace(t, servers.StartRekorV2(t, servers.RekorV2Config{Forgetful: true}), servers.StartRegistry(t, servers.Login{}))
 	p.logConcurrency = 64   // so that a kill leaves some of them behind, not a thousand
 	p.imageConcurrency = 64 // most of the time of each is waiting for other writers of its list

@@ -28,6 +28,13 @@ var (
 
 func TestMain(m *testing.M) {
 	flag.Parse()
+	given := map[string]bool{}
+	flag.Visit(func(f *flag.Flag) { given[f.Name] = true })
+	for name, n := range map[string]*int{"chaos.envelopes": envelopesFlag, "chaos.kills": killsFlag} {
+		if !given[name] {
+			*n = scaled(*n)
+		}
+	}
 	os.Exit(servers.Main(m))
 }
 
