@@ -118,8 +118,8 @@ type Standing struct {
 	Published bool // a repository's is
 }
 
-// Proven tells whether the envelope is where it was to be: in a log, or published where it is
-// delivered to no log. With published it is enough that it is delivered to no log.
+// Proven tells whether the envelope is where it was to be: in a log, or published where no log is
+// to have it, or all have refused it. With published it is enough that no log is to have it.
 func (st Standing) Proven(published bool) bool {
 	if st.ToLog {
 		return st.Logged && !published

@@ -36,6 +36,7 @@ func (s *subject) whole() bool {
 func (e *Engine) react(ctx context.Context, l Ledger, event lodge.Event) (*lodge.Reaction, error) {
 	switch event.Type {
 	case lodge.InclusionVerified, lodge.ArtifactPublished, lodge.ScopesAdded:
+	case lodge.EntryFailed: // by a log that all waited for; what is published may be all there will be
 	default:
 		return nil, nil
 	}
@@ -46,7 +47,7 @@ func (e *Engine) react(ctx context.Context, l Ledger, event lodge.Event) (*lodge
 	if event.Type != lodge.InclusionVerified {
 		proven, err := e.config.Outbox.Proven(ctx, s.Key, s.Signer, event.Type == lodge.ArtifactPublished)
 		if err != nil || !proven {
-			return nil, err // InclusionVerified comes later, or has come
+			return nil, err // InclusionVerified or EntryFailed comes later, or has come
 		}
 	}
 	facts, err := e.facts(ctx, &s)

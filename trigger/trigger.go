@@ -40,8 +40,8 @@ type Outbox interface {
 	PolicyChanges(ctx context.Context, after int64) ([]lodge.AppliedPolicy, error)
 	// Facts returns what an envelope is about.
 	Facts(ctx context.Context, key lodge.Key, signer lodge.Signer) (Facts, error)
-	// Proven tells whether an envelope is where it was to be: in a log, or published where
-	// it is delivered to no log. With published it is enough that it is delivered to no log.
+	// Proven tells whether an envelope is where it was to be: in a log, or published where no log
+	// is to have it, or all have refused it. With published it is enough that no log is to have it.
 	Proven(ctx context.Context, key lodge.Key, signer lodge.Signer, published bool) (bool, error)
 }
 

@@ -82,6 +82,23 @@ func TestWaitsForProof(t *testing.T) {
 	if got := w.asked(alone[0].Key); got != "all" {
 		t.Errorf("published where there is no log, and asked %q", got)
 	}
+	for name, late := range map[string]bool{"c": false, "d": true} { // a log that was asked for later refuses it
+		refused := w.accept(submission(sbom(name, "x"), "s"), repo1)
+		if late {
+			w.verify(refused[0].Delivery)
+		}
+		refused = w.accept(submission(sbom(name, "x"), "s"), log1, repo1)
+		if !late {
+			w.verify(refused[1].Delivery)
+		}
+		if got := w.asked(refused[0].Key); got != "" {
+			t.Errorf("published while the log may take it, and asked %q", got)
+		}
+		w.refuse(refused[0].Delivery)
+		if got := w.asked(refused[0].Key); got != "all" {
+			t.Errorf("published, and the log has refused it, and asked %q", got)
+		}
+	}
 }
 
 // TestGivenScopes: what a submitter gives narrows what is triggered, what is given later

@@ -120,6 +120,15 @@ func (w *world) verify(d lodge.Delivery) {
 	w.ok(w.store.Advance(w.Context(), change, time.Now()))
 }
 
+// refuse fails a delivery for good.
+func (w *world) refuse(d lodge.Delivery) {
+	w.Helper()
+	change := lodge.Change{Delivery: d, From: lodge.Queued}
+	change.State, change.Err = lodge.Failed, lodge.Errorf(lodge.ClassPermanent, "refused", "no")
+	change.Events = []lodge.Event{lodge.FailedEvent(lodge.EntryFailed, change.Delivery, time.Now())}
+	w.ok(w.store.Advance(w.Context(), change, time.Now()))
+}
+
 // lodge accepts a payload for a log and has it verified there.
 func (w *world) lodge(payload []byte, signer string, scopes ...string) lodge.Key {
 	w.Helper()
