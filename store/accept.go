@@ -35,7 +35,7 @@ func (s *Store) Accept(ctx context.Context, sub lodge.Submission, orders []lodge
 	}
 	a.sub.Scopes = union(nil, sub.Scopes)
 	a.hints = newHints(sub.Hints, sub.Hints.Scope(a.sub.Scopes, len(a.sub.Scopes) > 0), a.artifacts()...)
-	if err := s.do(ctx, &operation{key: string(sub.Key[:]) + string(sub.Signer), run: a.run}); err != nil {
+	if err := s.do(ctx, &operation{key: envelopeKey(sub.Key, sub.Signer), run: a.run}); err != nil {
 		// A plain duplicate is answered also while nothing can be written. But what this call has made
 		// or queued again may be there, after a COMMIT without an answer, and is no duplicate.
 		caused := slices.ContainsFunc(a.accepted, func(x lodge.Accepted) bool { return x.New || x.Requeued })
@@ -116,7 +116,7 @@ func (a *acceptance) find(from finder) error {
 		if d == nil || d.State == lodge.Failed {
 			return nil
 		}
-		if waits, err := waits(from, *d); err != nil || waits {
+		if paused, err := isPaused(from, *d); err != nil || paused {
 			return err
 		}
 		accepted[i].Delivery = *d
@@ -144,17 +144,12 @@ func (a *acceptance) waitsForAll(from finder, accepted []lodge.Accepted, i int) 
 	return true, nil
 }
 
-// waits tells whether d stands in the queue after a failed attempt, of which there is a
+// isPaused tells whether d stands in the queue after a failed attempt, of which there is a
 // transition. A claim raises the attempt without one: then somebody is at work on it, and is let
 // finish, or whoever hands it in again and again would keep it from ever going out.
-func waits(from finder, d lodge.Delivery) (bool, error) {
+func isPaused(from finder, d lodge.Delivery) (bool, error) {
 	if d.State != lodge.Queued || d.Err == nil {
 		return false, nil
-	}
-	if t, ok := from.(*tx); ok {
-		if err := t.flush(history); err != nil { // a transition may be in the same batch
-			return false, err
-		}
 	}
 	return from.get(`SELECT id FROM history WHERE delivery_id = ? AND attempt = ? LIMIT 1`, []any{d.ID, d.Attempt}, new(int64))
 }
@@ -302,9 +297,6 @@ func (a *acceptance) restore(t *tx, envelope int64, pruned []byte) error {
 // those was sent, or it all failed: then what made them fail may be mended in these (another
 // signature, a timestamp). Whoever is at work with the old ones loses its lease.
 func (a *acceptance) replace(t *tx, envelope int64) error {
-	if err := t.flush(intents); err != nil { // one may be in the same batch
-		return err
-	}
 	stamps := toJSON(a.sub.Timestamps)
 	n, err := t.exec(`UPDATE envelope SET raw = ?, spki = ?, timestamps = ?, subjects = ? WHERE id = ? AND (raw <> ? OR timestamps = 'null' AND timestamps <> ?) AND NOT EXISTS (
 		SELECT 1 FROM delivery d LEFT JOIN intent i ON i.delivery_id = d.id
@@ -392,10 +384,10 @@ func (t *tx) restart(id int64) error {
 // queue, and the failed ones that it requires: due now, or not due while one of those is not
 // verified. It is a new attempt, so whoever is at work on it loses its lease.
 func (t *tx) requeue(d *lodge.Delivery, now time.Time) error {
-	switch waiting, err := waits(t, *d); {
+	switch paused, err := isPaused(t, *d); {
 	case err != nil:
 		return err
-	case waiting:
+	case paused:
 		return t.restart(d.ID)
 	case d.State != lodge.Failed:
 		return nil
@@ -438,7 +430,7 @@ func (s *Store) Retry(ctx context.Context, key lodge.Key, target string, now tim
 		found, err := t.deliveries(selectDelivery+` WHERE d.state = 'failed' AND (? OR e.key = ?) AND (? OR t.name = ? OR t.address = ?
 			OR EXISTS (SELECT 1 FROM requirement r JOIN delivery q ON q.id = r.requires_id JOIN target u ON u.id = q.target_id
 				WHERE r.delivery_id = d.id AND q.state = 'failed' AND (u.name = ? OR u.address = ?)))
-			ORDER BY d.id`, key.IsZero(), key[:], target == "", target, target, target, target)
+			ORDER BY e.key, d.id`, key.IsZero(), key[:], target == "", target, target, target, target)
 		for i := range found {
 			if err == nil {
 				err = t.retry(found[i], now)

@@ -13,7 +13,7 @@ import (
 // longer in change.From under change.Attempt: somebody else has claimed it.
 func (s *Store) Advance(ctx context.Context, change lodge.Change, now time.Time) error {
 	step := newTransition(change, now) // here, so that callers do this beside each other
-	return s.do(ctx, &operation{key: string(change.Key[:]) + string(change.Signer), run: func(t *tx) error { return t.apply(step) }})
+	return s.do(ctx, &operation{key: deliveryKey(change.Delivery), run: func(t *tx) error { return t.apply(step) }})
 }
 
 // transition is a change with its columns.
@@ -139,7 +139,7 @@ func (t *tx) failDependents(step *transition) error {
 		if err != nil {
 			break
 		}
-		if d.ID < step.ID {
+		if d.ID < step.ID { // as ids grow under the envelope's lock, it came to require it later
 			if _, err = t.exec(`DELETE FROM requirement WHERE delivery_id = ? AND requires_id = ?`, d.ID, step.ID); err == nil {
 				err = t.unblock(d.ID)
 			}

@@ -18,7 +18,7 @@ func (s *Store) Exec(ctx context.Context, statement string) error {
 	return err
 }
 
-// Together runs operations in one transaction, those of one key in the order given. Each
+// Together runs operations in one transaction, in the order of their keys. Each
 // must write.
 func (s *Store) Together(operations ...func()) {
 	w := s.writer

@@ -21,7 +21,7 @@ import (
 var postgresDialect = &dialect{
 	name: "postgres",
 	words: strings.NewReplacer("{now}", "(extract(epoch FROM statement_timestamp()) * 1000000)::bigint",
-		"{lock}", " FOR UPDATE", "{lock d}", " FOR UPDATE OF d", "{skip d}", " FOR UPDATE OF d SKIP LOCKED",
+		"{lock}", " FOR NO KEY UPDATE", "{lock d}", " FOR NO KEY UPDATE OF d", "{skip d}", " FOR NO KEY UPDATE OF d SKIP LOCKED",
 		"{each}", "jsonb_array_elements_text", "{id}", " RETURNING id"),
 	numbered: true,
 	returns:  true,

@@ -103,7 +103,9 @@ func (t *tx) resume(target lodge.Target, mended bool, now time.Time) error {
 		return err
 	}
 	t.emit(noEnvelope, lodge.HoldEvent(lodge.TargetResumed, target, code, count, now))
-	_, err = t.exec(`UPDATE delivery SET due_at = {now} WHERE target_id = ? AND state = 'queued' AND due_at > {now}`, id)
+	// What somebody else is changing right now stays due when it is: it is not waited for.
+	_, err = t.exec(`UPDATE delivery SET due_at = {now} WHERE id IN (
+		SELECT d.id FROM delivery d WHERE d.target_id = ? AND d.state = 'queued' AND d.due_at > {now}{skip d})`, id)
 	return err
 }
 

@@ -221,7 +221,7 @@ func (s *Store) ResumeLog(ctx context.Context, target lodge.Target, now time.Tim
 
 // doubtPlaced makes what is placed in a log unknown: the tree that had it is given up.
 func (t *tx) doubtPlaced(target lodge.Target, now time.Time) error {
-	placed, err := t.deliveries(selectDelivery+` WHERE t.address = ? AND d.state = 'placed' ORDER BY d.id{lock d}`, target.Address)
+	placed, err := t.deliveries(selectDelivery+` WHERE t.address = ? AND d.state = 'placed' ORDER BY e.key, d.id{lock d}`, target.Address)
 	for _, d := range placed {
 		if err != nil {
 			break

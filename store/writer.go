@@ -4,9 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"fmt"
 	"runtime"
 	"slices"
 	"sync"
+
+	"github.com/lodgehq/lodge"
 )
 
 const (
@@ -33,11 +36,20 @@ type writer struct {
 
 // operation is a part of a transaction.
 type operation struct {
-	key   string          // of what it locks: a batch goes through its operations in this order
+	key   string          // of what it locks: a batch goes through its operations in this order, each envelope's before its deliveries'
 	alone bool            // it locks what has other keys too, so it shares no transaction where there are several at a time
 	run   func(*tx) error // may run more than once: it resets what it captures
 	wake  chan *session   // gets a session to lead with, or nil once err is set
 	err   error
+}
+
+// envelopeKey is the key of an operation that locks an envelope and its deliveries.
+func envelopeKey(key lodge.Key, signer lodge.Signer) string { return string(key[:]) + string(signer) }
+
+// deliveryKey is the key of one that locks a delivery and what requires it: behind its envelope, in
+// the order of lockDeliveries.
+func deliveryKey(d lodge.Delivery) string {
+	return fmt.Sprintf("%s\x00%t%020d", envelopeKey(d.Key, d.Signer), !d.Subject.IsZero(), d.ID)
 }
 
 func newWriter(s *Store) *writer {

@@ -3,6 +3,8 @@ package storetest
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -280,8 +282,8 @@ func olderThanItsRequirement(w *world) {
 	w.equal("it is where it was to be", standing.Proven(true), true)
 }
 
-// openPatient is open for a store that is not told when it waits for what waits for it, and so fails
-// once its time is over.
+// openPatient opens the database so that a deadlock fails the test: the server does not look for
+// one before the time of a transaction is over.
 func (w *world) openPatient() *store.Store {
 	w.Helper()
 	patient := *w
@@ -334,4 +336,66 @@ func lockOrderOfSigners(w *world) {
 		})
 	}
 	wg.Wait()
+}
+
+// lockOrderOfBatches: whatever goes over many deliveries takes them in the order of the batches
+// that change them meanwhile, or does not wait for them.
+func lockOrderOfBatches(w *world) {
+	one, other := w.openPatient(), w.openPatient()
+	const envelopes, subjects = 12, 8
+	orders := slices.Clone(toLog)
+	for i := range subjects {
+		orders = append(orders, lodge.Order{Target: repo1, Subject: lodge.Digest{byte(i + 1)}})
+	}
+	sub := func(i int) lodge.Submission { return submission(fmt.Sprint("of many ", i)) }
+	for i := range envelopes {
+		w.accept(one, sub(i), orders...)
+	}
+	for round := range 5 {
+		jobs := append(w.claim(one, repo1, time.Hour), w.claim(one, log1, time.Hour)...)
+		w.equal("claimed", len(jobs), envelopes*(subjects+1))
+		rand.Shuffle(len(jobs), func(i, k int) { jobs[i], jobs[k] = jobs[k], jobs[i] })
+		var wg sync.WaitGroup
+		for i, job := range jobs { // half of them fail, the others wait a little
+			change := lodge.Change{Delivery: job.Delivery, From: job.State}
+			change.Err, change.Due = lodge.Errorf(lodge.ClassRetry, "busy", "not now"), time.Now().Add(time.Minute)
+			if i%2 == 0 {
+				change.State = lodge.Failed
+			}
+			wg.Go(func() {
+				if err := one.Advance(w.Context(), change, time.Now()); err != nil && !errors.Is(err, lodge.ErrStale) {
+					w.Error(err)
+				}
+			})
+		}
+		for i := range envelopes {
+			anew := sub(i)
+			anew.Scopes = []string{fmt.Sprint("component:", round)} // something to write
+			wg.Go(func() {
+				if _, err := other.Accept(w.Context(), anew, orders, time.Now()); err != nil {
+					w.Error(err)
+				}
+			})
+		}
+		for _, target := range []lodge.Target{log1, repo1} {
+			wg.Go(func() {
+				for range 5 {
+					err := other.Hold(w.Context(), target, "held", "by somebody", time.Now())
+					if err == nil {
+						err = other.Resume(w.Context(), target, time.Now())
+					}
+					if err == nil {
+						_, err = other.Retry(w.Context(), lodge.Key{}, target.Name, time.Now())
+					}
+					if err != nil {
+						w.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for i := range envelopes { // what is paused or failed is due again
+			w.accept(one, sub(i), orders...)
+		}
+	}
 }

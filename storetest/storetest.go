@@ -36,7 +36,7 @@ func Run(t *testing.T, database Database) {
 		"FailedBytesAreReplaced": failedBytesAreReplaced,
 		"Deliveries":             deliveries, "Hold": hold, "GraverHold": graverHold, "Register": register, "RegisterRace": registerRace, "QueuedOnce": queuedOnce,
 		"RequirementBlocks": requirementBlocks, "RequeueRace": requeueRace, "ReplaceRace": replaceRace,
-		"ReplacedAgain": replacedAgain, "AttemptIsLeftAlone": attemptIsLeftAlone, "OlderThanItsRequirement": olderThanItsRequirement, "LockOrder": lockOrder, "LockOrderOfSigners": lockOrderOfSigners,
+		"ReplacedAgain": replacedAgain, "AttemptIsLeftAlone": attemptIsLeftAlone, "OlderThanItsRequirement": olderThanItsRequirement, "LockOrder": lockOrder, "LockOrderOfSigners": lockOrderOfSigners, "LockOrderOfBatches": lockOrderOfBatches,
 		"LeafIndex": leafIndex, "Outbox": outbox, "OutboxRace": outboxRace,
 		"Lease": lease, "LeaseRace": leaseRace, "Under": under,
 		"PruneNothing": pruneNothing, "Prune": prune, "PrunedPayloadComesBack": prunedPayloadComesBack, "PruneSparesReaders": pruneSparesReaders,
