@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -32,7 +31,7 @@ func (a *attempt) toLog(ctx context.Context) error {
 			return a.arrived(found, att)
 		}
 	}
-	if err := a.moved(); err != nil {
+	if err := a.replan(); err != nil {
 		return err
 	}
 	intent, err := a.planEntry(ctx, att)
@@ -55,10 +54,9 @@ func (a *attempt) toLog(ctx context.Context) error {
 	return a.sendEntry(ctx, att, intent, found)
 }
 
-// moved deals with what was planned for a log that is not configured any more. One that may have
-// the entry has to be asked, and nobody else can answer for it. One that is proven not to have it
-// does not matter any more, nor does the request that was made for it.
-func (a *attempt) moved() error {
+// replan drops what was planned for a log that is not configured any more, if that is proven not to
+// have the entry. One that may have it has to be asked, and nobody else can answer for it.
+func (a *attempt) replan() error {
 	sent := a.job.Intent
 	if sent == nil || a.Log.Has(sent.LogID) {
 		return nil
@@ -126,24 +124,37 @@ func (a *attempt) known(ctx context.Context, att *bundle.Attestation) (rekor.Fou
 
 // memories is how many key tags an attempt asks at a time: a statement may be about a thousand
 // images, and all are asked within one lease.
-const memories = 16
+const memories = 8
 
-// recall asks all key tags. An entry that one of them has counts also where another can't be asked.
+// recall asks the key tags, the first one alone: mostly it has the entry, or can't be asked, and so
+// do and can't the others.
 func (a *attempt) recall(ctx context.Context) (rekor.Found, error) {
-	answers := make([]rekor.Found, len(a.job.Memory))
-	var asking errgroup.Group
+	if len(a.job.Memory) == 0 {
+		return rekor.Found{}, nil
+	}
+	if found, err := a.remembered(ctx, a.job.Memory[0]); err != nil || found.Entry != nil {
+		return found, err
+	}
+	asking, ctx := errgroup.WithContext(ctx)
 	asking.SetLimit(memories)
-	for i, d := range a.job.Memory {
-		asking.Go(func() (err error) {
-			answers[i], err = a.remembered(ctx, d)
+	answers := make(chan rekor.Found, len(a.job.Memory))
+	for _, d := range a.job.Memory[1:] {
+		asking.Go(func() error {
+			found, err := a.remembered(ctx, d)
+			if err == nil && found.Entry != nil {
+				answers <- found
+				err = context.Canceled // the others need not be asked
+			}
 			return err
 		})
 	}
 	err := asking.Wait()
-	if i := slices.IndexFunc(answers, func(f rekor.Found) bool { return f.Entry != nil }); i >= 0 {
-		return answers[i], nil
+	select {
+	case found := <-answers:
+		return found, nil
+	default:
+		return rekor.Found{}, err
 	}
-	return rekor.Found{}, err
 }
 
 const codeMemoryHeld = "memory-held"

@@ -98,6 +98,7 @@ func (n *Node) open(ctx context.Context) error {
 
 // distinct makes sure that nothing is delivered to one place under two names.
 func distinct(targets []deliver.Target) error {
+	targets = slices.Clone(targets)
 	slices.SortFunc(targets, func(a, b deliver.Target) int { return strings.Compare(a.Name, b.Name) })
 	names := map[string]string{}
 	for _, t := range targets {
