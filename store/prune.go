@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"math"
+	"slices"
 	"time"
 
 	"github.com/lodgehq/lodge"
@@ -62,7 +63,8 @@ func (s *Store) prunePayloads(ctx context.Context, before, read int64, total *in
 	var after int64
 	for {
 		var ids []int64
-		if err := s.query(ctx, `SELECT id FROM envelope WHERE id > ? AND length(raw) > 0 AND NOT`+wanted+` ORDER BY id LIMIT ?`,
+		// They are locked in the order of their keys, as others do.
+		if err := s.query(ctx, `SELECT id FROM (SELECT id, key FROM envelope WHERE id > ? AND length(raw) > 0 AND NOT`+wanted+` ORDER BY id LIMIT ?) e ORDER BY key`,
 			[]any{after, before, read, pruneBatch}, func(rows *sql.Rows) error {
 				var id int64
 				err := rows.Scan(&id)
@@ -80,7 +82,7 @@ func (s *Store) prunePayloads(ctx context.Context, before, read int64, total *in
 		if err != nil {
 			return err
 		}
-		after = ids[len(ids)-1]
+		after = slices.Max(ids)
 	}
 }
 
