@@ -124,7 +124,7 @@ func (a *attempt) known(ctx context.Context, att *bundle.Attestation) (rekor.Fou
 
 // memories is how many key tags an attempt asks at a time: a statement may be about a thousand
 // images, and all are asked within one lease.
-const memories = 8
+const memories = 16
 
 // recall asks the key tags, the first one alone: mostly it has the entry, or can't be asked, and so
 // do and can't the others.

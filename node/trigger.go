@@ -24,9 +24,9 @@ type triggers struct{ *store.Store }
 func (s triggers) Under(name string, term int64) trigger.Ledger { return s.Store.Under(name, term) }
 
 // Proven implements trigger.Outbox.
-func (s triggers) Proven(ctx context.Context, key lodge.Key, signer lodge.Signer, published bool) (bool, error) {
+func (s triggers) Proven(ctx context.Context, key lodge.Key, signer lodge.Signer, by lodge.EventType) (bool, error) {
 	st, err := s.Standing(ctx, key, signer)
-	return st.Proven(published), err
+	return st.Proven(by), err
 }
 
 // Facts implements trigger.Outbox. They are taken out of the payload, for the store keeps

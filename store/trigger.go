@@ -118,13 +118,19 @@ type Standing struct {
 	Published bool // a repository's is
 }
 
-// Proven tells whether the envelope is where it was to be: in a log, or published where no log is
-// to have it, or all have refused it. With published it is enough that no log is to have it.
-func (st Standing) Proven(published bool) bool {
-	if st.ToLog {
-		return st.Logged && !published
+// Proven tells whether an event shows that the envelope is where it was to be: in a log, or
+// published where no log is to have it, or all have refused it.
+func (st Standing) Proven(by lodge.EventType) bool {
+	switch by {
+	case lodge.InclusionVerified:
+		return true
+	case lodge.ArtifactPublished:
+		return !st.ToLog
+	case lodge.EntryFailed:
+		return !st.ToLog && st.Published
+	default: // it has news of its own
+		return st.Logged || !st.ToLog && st.Published
 	}
-	return st.Published || published
 }
 
 // Standing returns how far the deliveries of an envelope have come.

@@ -279,7 +279,7 @@ func olderThanItsRequirement(w *world) {
 	sub := submission("a")
 	standing, err := s.Standing(w.Context(), sub.Key, sub.Signer)
 	w.ok(err)
-	w.equal("it is where it was to be", standing.Proven(true), true)
+	w.equal("it is where it was to be", standing.Proven(lodge.ArtifactPublished), true)
 }
 
 // openPatient opens the database so that a deadlock fails the test: the server does not look for

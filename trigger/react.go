@@ -17,6 +17,7 @@ import (
 type subject struct {
 	Key    lodge.Key
 	Signer lodge.Signer
+	Target lodge.Target
 	Scopes []string // of ScopesAdded: the new ones
 	Hints  *struct {
 		Kind   hint.Kind
@@ -36,7 +37,7 @@ func (s *subject) whole() bool {
 func (e *Engine) react(ctx context.Context, l Ledger, event lodge.Event) (*lodge.Reaction, error) {
 	switch event.Type {
 	case lodge.InclusionVerified, lodge.ArtifactPublished, lodge.ScopesAdded:
-	case lodge.EntryFailed: // by a log that all waited for; what is published may be all there will be
+	case lodge.EntryFailed: // what is published may have waited for this log
 	default:
 		return nil, nil
 	}
@@ -44,8 +45,11 @@ func (e *Engine) react(ctx context.Context, l Ledger, event lodge.Event) (*lodge
 	if err := json.Unmarshal(event.Data, &s); err != nil {
 		return nil, err
 	}
+	if event.Type == lodge.EntryFailed && s.Target.Kind != lodge.KindLog {
+		return nil, nil
+	}
 	if event.Type != lodge.InclusionVerified {
-		proven, err := e.config.Outbox.Proven(ctx, s.Key, s.Signer, event.Type == lodge.ArtifactPublished)
+		proven, err := e.config.Outbox.Proven(ctx, s.Key, s.Signer, event.Type)
 		if err != nil || !proven {
 			return nil, err // InclusionVerified or EntryFailed comes later, or has come
 		}

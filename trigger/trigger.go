@@ -40,9 +40,9 @@ type Outbox interface {
 	PolicyChanges(ctx context.Context, after int64) ([]lodge.AppliedPolicy, error)
 	// Facts returns what an envelope is about.
 	Facts(ctx context.Context, key lodge.Key, signer lodge.Signer) (Facts, error)
-	// Proven tells whether an envelope is where it was to be: in a log, or published where no log
-	// is to have it, or all have refused it. With published it is enough that no log is to have it.
-	Proven(ctx context.Context, key lodge.Key, signer lodge.Signer, published bool) (bool, error)
+	// Proven tells whether an event of that type shows that an envelope is where it was to be: in
+	// a log, or published where no log is to have it, or all have refused it.
+	Proven(ctx context.Context, key lodge.Key, signer lodge.Signer, by lodge.EventType) (bool, error)
 }
 
 // Ledger keeps what was done. Each method is durable when it returns.

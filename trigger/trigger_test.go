@@ -99,6 +99,21 @@ func TestWaitsForProof(t *testing.T) {
 			t.Errorf("published, and the log has refused it, and asked %q", got)
 		}
 	}
+
+	// Where a log or a registry has it, nothing follows from another registry that refuses it.
+	logged := w.accept(submission(sbom("e", "x"), "s"), log1, repo1)
+	w.verify(logged[0].Delivery)
+	published := w.accept(submission(sbom("f", "x"), "s"), repo1, repo2)
+	w.verify(published[0].Delivery)
+	w.asked(logged[0].Key)
+	w.apply("later: component:x")
+	w.refuse(logged[1].Delivery)
+	w.refuse(published[1].Delivery)
+	for _, key := range []lodge.Key{logged[0].Key, published[0].Key} {
+		if got := w.asked(key); got != "all" {
+			t.Errorf("there, then refused by a registry, and asked %q", got)
+		}
+	}
 }
 
 // TestGivenScopes: what a submitter gives narrows what is triggered, what is given later

@@ -21,9 +21,9 @@ type database struct{ *store.Store }
 
 func (d database) Under(name string, term int64) trigger.Ledger { return d.Store.Under(name, term) }
 
-func (d database) Proven(ctx context.Context, key lodge.Key, signer lodge.Signer, published bool) (bool, error) {
+func (d database) Proven(ctx context.Context, key lodge.Key, signer lodge.Signer, by lodge.EventType) (bool, error) {
 	st, err := d.Standing(ctx, key, signer)
-	return st.Proven(published), err
+	return st.Proven(by), err
 }
 
 func (d database) Facts(ctx context.Context, key lodge.Key, signer lodge.Signer) (trigger.Facts, error) {
@@ -45,6 +45,7 @@ var (
 	log1  = lodge.Target{Name: "log", Kind: lodge.KindLog, Address: "https://log.example"}
 	log2  = lodge.Target{Name: "other", Kind: lodge.KindLog, Address: "https://other.example"}
 	repo1 = lodge.Target{Name: "repo", Kind: lodge.KindRepository, Address: "oci://registry.example/app"}
+	repo2 = lodge.Target{Name: "mirror", Kind: lodge.KindRepository, Address: "oci://mirror.example/app"}
 	image = lodge.DigestOf([]byte("image"))
 )
 
@@ -60,7 +61,7 @@ func newWorld(t testing.TB) *world {
 	t.Helper()
 	w := &world{TB: t, path: "sqlite:" + t.TempDir() + "/lodge.db"}
 	w.store = w.open()
-	for _, target := range []lodge.Target{log1, log2, repo1} {
+	for _, target := range []lodge.Target{log1, log2, repo1, repo2} {
 		w.ok(w.store.Register(t.Context(), target))
 	}
 	return w
