@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	maxBatch = 512 // operations that share one transaction, and so one fsync
-	maxRaces = 10  // that one operation may lose before it fails
+	maxBatch   = 512 // operations that share one transaction, and so one fsync
+	fewCallers = 16  // that a batch waits for all of
+	maxRaces   = 10  // that one operation may lose before it fails
 )
 
 // writer commits operations in groups. An operation that finds a connection free leads: it
@@ -129,11 +130,13 @@ func (w *writer) lead(s *session) {
 
 // take returns the next batch. Before, it lets those run who are about to add to it, the
 // callers that the last commit has woken, until half of them have come: the other half
-// prepares what it wants while these are committed.
+// prepares what it wants while these are committed. Where they are few it lets all of them
+// come, for then an fsync costs more than what they prepare.
 func (w *writer) take() []*operation {
 	n := 0
 	w.mu.Lock()
-	for n < len(w.queue) && len(w.queue) < w.last/2 {
+	enough := max(w.last/2, min(w.last, fewCallers))
+	for n < len(w.queue) && len(w.queue) < enough {
 		n = len(w.queue)
 		w.mu.Unlock()
 		runtime.Gosched()
