@@ -149,10 +149,12 @@ type Engine struct {
 	config   Config
 	lanes    map[string]*lane // by target address; fixed
 	receipts *lru.Cache[receiptKey, receipt]
-	opened   sync.Map // by address: repositories that are only asked
 	memory   *semaphore.Weighted
 	watch    watchers
 	jitter   func(time.Duration) time.Duration // a random time from 0 to the one given
+
+	mu     sync.Mutex
+	opened map[string]Repository // guarded by mu; by address: those that are only asked
 }
 
 // New returns an engine. It starts nothing.
@@ -168,7 +170,7 @@ func New(c Config) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("receipt cache: %w", err)
 	}
-	e := &Engine{config: c, lanes: map[string]*lane{}, receipts: receipts, memory: semaphore.NewWeighted(c.Memory), jitter: upTo}
+	e := &Engine{config: c, lanes: map[string]*lane{}, receipts: receipts, memory: semaphore.NewWeighted(c.Memory), jitter: upTo, opened: map[string]Repository{}}
 	for _, t := range c.Targets {
 		if (t.Log == nil) == (t.Repository == nil) {
 			return nil, fmt.Errorf("target %s: want a log or a repository", t.Name)

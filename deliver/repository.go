@@ -104,13 +104,14 @@ func (e *Engine) repository(address string) (Repository, *lane, error) {
 	if l := e.lanes[address]; l != nil {
 		return l.Repository, l, nil
 	}
-	if known, ok := e.opened.Load(address); ok {
-		return known.(Repository), nil, nil
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if known := e.opened[address]; known != nil {
+		return known, nil, nil
 	}
 	opened, err := e.config.Open(address)
-	if err != nil {
-		return nil, nil, err
+	if err == nil {
+		e.opened[address] = opened
 	}
-	known, _ := e.opened.LoadOrStore(address, opened)
-	return known.(Repository), nil, nil
+	return opened, nil, err
 }

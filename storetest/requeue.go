@@ -354,7 +354,7 @@ func lockOrderOfBatches(w *world) {
 	for round := range 5 {
 		jobs := append(w.claim(one, repo1, time.Hour), w.claim(one, log1, time.Hour)...)
 		w.equal("claimed", len(jobs), envelopes*(subjects+1))
-		rand.Shuffle(len(jobs), func(i, k int) { jobs[i], jobs[k] = jobs[k], jobs[i] })
+		rand.Shuffle(len(jobs), func(i, k int) { jobs[i], jobs[k] = jobs[k], jobs[i] }) //nolint:gosec // no secret
 		var wg sync.WaitGroup
 		for i, job := range jobs { // half of them fail, the others wait a little
 			change := lodge.Change{Delivery: job.Delivery, From: job.State}
