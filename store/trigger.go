@@ -122,13 +122,11 @@ type Standing struct {
 // published where no log is to have it, or all have refused it.
 func (st Standing) Proven(by lodge.EventType) bool {
 	switch by {
-	case lodge.InclusionVerified:
-		return true
 	case lodge.ArtifactPublished:
 		return !st.ToLog
 	case lodge.EntryFailed:
 		return !st.ToLog && st.Published
-	default: // it has news of its own
+	default:
 		return st.Logged || !st.ToLog && st.Published
 	}
 }
