@@ -1,13 +1,16 @@
 package lodge
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"net"
 	"net/http"
+	"net/http/httptrace"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 	"unicode"
@@ -43,22 +46,36 @@ func OneLine(words string) string {
 	return words
 }
 
-// NeverSent tells whether err came from getting a connection: no byte of the request can
-// have left.
-func NeverSent(err error) bool {
+// TraceSent returns the context for one request, and a function that tells from the error that
+// the request ended with whether something of it may have left: not where it got no connection.
+func TraceSent(ctx context.Context) (context.Context, func(error) bool) {
+	var dialing, connected atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { dialing.Store(true) },
+		// From here on the transport may write, and write again on a new connection.
+		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
+	})
+	return ctx, func(err error) bool {
+		// A transport that is not net/http's own calls no hook; its error must say it.
+		return connected.Load() || !dialing.Load() && !neverSent(err)
+	}
+}
+
+// neverSent tells whether err can only come from getting a connection.
+func neverSent(err error) bool {
 	var (
 		dns         *net.DNSError
 		op          *net.OpError
 		record      tls.RecordHeaderError
-		alert       tls.AlertError
 		verify      *tls.CertificateVerificationError
 		authority   x509.UnknownAuthorityError
 		certificate x509.CertificateInvalidError
 		host        x509.HostnameError
 	)
 	switch {
-	case errors.As(err, &dns), errors.As(err, &record), errors.As(err, &alert), errors.As(err, &verify),
-		errors.As(err, &authority), errors.As(err, &certificate), errors.As(err, &host):
+	case errors.As(err, &record):
+		return record.Conn != nil // else it may stand in the place of an answer
+	case errors.As(err, &dns), errors.As(err, &verify), errors.As(err, &authority), errors.As(err, &certificate), errors.As(err, &host):
 		return true
 	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, http.ErrSchemeMismatch):
 		return true

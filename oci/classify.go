@@ -40,6 +40,7 @@ func (r *Repository) classify(p phase, err error) error {
 		done   *lodge.Error
 		busy   *busyError
 		answer *errcode.ErrorResponse
+		unsent *unsentError
 	)
 	switch {
 	case err == nil:
@@ -55,12 +56,10 @@ func (r *Repository) classify(p phase, err error) error {
 			"%s: %w: run `docker login %s` as somebody who may pull and push there", r, err, r.remote.Reference.Registry)
 	case isMissing(err):
 		return lodge.Errorf(lodge.ClassRetry, "missing", "%s: %w", r, err)
+	case errors.As(err, &unsent):
+		return lodge.Errorf(lodge.ClassRetry, "unreachable", "%s: %w", r, err)
 	}
-	class, code := p.doubt(), "network"
-	if lodge.NeverSent(err) {
-		class, code = lodge.ClassRetry, "unreachable"
-	}
-	return lodge.Errorf(class, code, "%s: %w", r, err)
+	return lodge.Errorf(p.doubt(), "network", "%s: %w", r, err)
 }
 
 // doubt is the class of an answer that proves nothing.

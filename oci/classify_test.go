@@ -1,10 +1,16 @@
 package oci_test
 
 import (
+	"context"
+	"crypto/tls"
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -112,6 +118,44 @@ func TestClassifyUnreachable(t *testing.T) {
 		if e := lodge.Classify(err); e == nil || e.Class != lodge.ClassRetry || e.Code != "unreachable" {
 			t.Errorf("%s: error %#v", host, e)
 		}
+	}
+}
+
+// TestClassifyBrokenTLS: what is no TLS in the place of an answer says nothing about the request,
+// though net/http gives it the same error as to a server that speaks no TLS at all.
+func TestClassifyBrokenTLS(t *testing.T) {
+	s := newServer(t, true)
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: s.host})
+	front := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/manifests/") {
+			proxy.ServeHTTP(w, r)
+			return
+		}
+		conn, _, err := http.NewResponseController(w).Hijack()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		if encrypted, ok := conn.(*tls.Conn); ok {
+			_, _ = encrypted.NetConn().Write([]byte("HTTP/1.1 504 Gateway Timeout\r\n\r\n"))
+		}
+		_ = conn.Close()
+	}))
+	defer front.Close()
+	transport := &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // it is a test's own server
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, front.Listener.Addr().String())
+		},
+	}
+	defer transport.CloseIdleConnections()
+	r, err := oci.New("registry.test/app", oci.Options{Transport: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = publish(t.Context(), r, s.attestation(1), s.image)
+	if e := lodge.Classify(err); e == nil || e.Class != lodge.ClassUnknown || e.Code != "network" || !errors.Is(err, http.ErrSchemeMismatch) {
+		t.Errorf("error %#v", err)
 	}
 }
 

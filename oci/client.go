@@ -35,7 +35,7 @@ func newClient(o Options) *auth.Client {
 		}
 	}
 	client := &auth.Client{
-		Client:     &http.Client{Transport: busyTransport{transport}},
+		Client:     &http.Client{Transport: answerTransport{transport}},
 		Cache:      auth.NewCache(),
 		Credential: credential,
 	}
@@ -82,14 +82,24 @@ func (b *busyError) Error() string {
 	return text
 }
 
-// busyTransport turns such answers into errors, because oras drops the Retry-After header
-// of those that it makes of them.
-type busyTransport struct{ next http.RoundTripper }
+// unsentError is what a request ended with of which nothing has left.
+type unsentError struct{ error }
 
-func (t busyTransport) RoundTrip(req *http.Request) (*http.Response, error) {
-	resp, err := t.next.RoundTrip(req)
-	if err != nil {
+func (u *unsentError) Unwrap() error { return u.error }
+
+// answerTransport turns such answers into errors, because oras drops the Retry-After header
+// of those that it makes of them, and tells of other errors whether they came before or after
+// something was sent.
+type answerTransport struct{ next http.RoundTripper }
+
+func (t answerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
+	ctx, sent := lodge.TraceSent(req.Context())
+	resp, err := t.next.RoundTrip(req.WithContext(ctx))
+	switch {
+	case err != nil && sent(err):
 		return nil, err
+	case err != nil:
+		return nil, &unsentError{err}
 	}
 	switch s := resp.StatusCode; {
 	case s == http.StatusRequestTimeout, s == http.StatusTooEarly, s == http.StatusTooManyRequests, s == 499, s >= 500:

@@ -2,6 +2,7 @@ package rekor_test
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -221,6 +222,8 @@ func TestClassifyOwnTransport(t *testing.T) {
 		{&net.OpError{Op: "dial", Err: syscall.EHOSTUNREACH}, lodge.ClassRetry},
 		{fmt.Errorf("proxy: %w", syscall.ECONNREFUSED), lodge.ClassRetry},
 		{x509.UnknownAuthorityError{}, lodge.ClassRetry},
+		{tls.RecordHeaderError{Conn: &net.TCPConn{}}, lodge.ClassRetry}, // of the handshake
+		{tls.RecordHeaderError{}, lodge.ClassUnknown},
 		{&net.OpError{Op: "read", Err: syscall.ECONNRESET}, lodge.ClassUnknown},
 		{io.EOF, lodge.ClassUnknown},
 		{context.DeadlineExceeded, lodge.ClassUnknown},

@@ -7,8 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptrace"
-	"sync/atomic"
 
 	"github.com/lodgehq/lodge"
 )
@@ -66,12 +64,7 @@ func (c conn) post(ctx context.Context, path string, body []byte) Answer {
 }
 
 func (c conn) do(ctx context.Context, method, path string, body []byte, limit int64) Answer {
-	var dialing, connected atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { dialing.Store(true) },
-		// From here on the transport may write, and write again on a new connection.
-		GotConn: func(httptrace.GotConnInfo) { connected.Store(true) },
-	})
+	ctx, sent := lodge.TraceSent(ctx)
 	req, err := http.NewRequestWithContext(ctx, method, c.base+path, bytes.NewReader(body))
 	if err != nil {
 		return Answer{Err: err}
@@ -86,8 +79,7 @@ func (c conn) do(ctx context.Context, method, path string, body []byte, limit in
 	}
 	res, err := c.client.Do(req)
 	if err != nil {
-		// A transport that is not net/http's own calls no hook; its error must say it.
-		return Answer{Err: err, Sent: connected.Load() || !dialing.Load() && !lodge.NeverSent(err)}
+		return Answer{Err: err, Sent: sent(err)}
 	}
 	defer func() { _ = res.Body.Close() }()
 	a := Answer{Status: res.StatusCode, Header: res.Header, Sent: true}
