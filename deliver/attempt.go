@@ -108,7 +108,7 @@ func (a *attempt) expired() error {
 	if a.job.Err != nil {
 		last = a.job.Err.Message
 	}
-	return lodge.Errorf(lodge.ClassPermanent, "deadline", "it could not be delivered in %s: %s", a.Deadline, last)
+	return aside{lodge.Errorf(lodge.ClassPermanent, "deadline", "it could not be delivered in %s: %s", a.Deadline, last)}
 }
 
 // fail makes the transition that an error asks for.
@@ -140,9 +140,38 @@ func (a *attempt) fail(err error) {
 		slog.Error("transition not written; the delivery is taken up again after its lease", "delivery", a.job.ID, "error", err)
 	}
 	a.blame(v.blame, failure, now)
-	if d.State == lodge.Failed {
+	switch other := (aside{}); {
+	case d.State != lodge.Failed:
+	case errors.As(err, &other):
+		a.spare()
+	default:
 		a.resume() // the target is well enough to refuse it
 	}
+}
+
+// resume takes a held target up again of which this attempt was the probe: it has answered.
+func (a *attempt) resume() {
+	if !a.job.Probe {
+		return
+	}
+	if err := a.engine.config.Store.ResumeMended(context.Background(), a.Target.Target, time.Now()); err != nil {
+		slog.Error("target could not be resumed", "target", a.Name, "error", err)
+		return
+	}
+	slog.Info("target resumed", "target", a.Name)
+	a.nudge()
+}
+
+// spare lets another delivery be the probe of a held target at once, for this one has ended
+// without asking it.
+func (a *attempt) spare() {
+	if !a.job.Probe {
+		return
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.probe, a.patience = time.Time{}, a.patience/2
+	a.lane.nudge()
 }
 
 // blame tells the lane what an attempt has shown of the target.

@@ -171,18 +171,6 @@ func (l *lane) hold(failure *lodge.Error, now time.Time) {
 	l.engine.watch.notify(holds)
 }
 
-// resume takes a held target up again of which this attempt was the probe.
-func (a *attempt) resume() {
-	if !a.job.Probe {
-		return
-	}
-	if err := a.engine.config.Store.ResumeMended(context.Background(), a.Target.Target, time.Now()); err != nil {
-		slog.Error("target could not be resumed", "target", a.Name, "error", err)
-	}
-	slog.Info("target resumed", "target", a.Name)
-	a.nudge()
-}
-
 func (e *Engine) nudgeAll() {
 	for _, l := range e.lanes {
 		l.nudge()

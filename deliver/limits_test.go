@@ -38,6 +38,57 @@ func TestDeadline(t *testing.T) {
 	})
 }
 
+// TestProbeAsks: a held target is resumed by what has asked it, not by what ends without; and what
+// ends without does not keep those waiting that ask.
+func TestProbeAsks(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		w.adjust = func(t *deliver.Target) { t.Deadline = 10 * time.Minute }
+		source, stop := w.open(w.newPath(), nil)
+		known := w.keyless(1)
+		first := source.acceptKeyless(known)
+		first[0].Delivery = source.await(first[0].Delivery)
+		w.verified(first...)
+		proof, err := source.store.Proof(t.Context(), first[0].ID)
+		must(t, err)
+		proof.Entry.Receipt = *first[0].Receipt.Log
+		stop()
+
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		w.log.Inject(logtest.Fault{Status: 401, Count: -1})
+		var expired []lodge.Accepted
+		for k := range 20 {
+			expired = append(expired, i.accept(w.statement(k), false)...)
+		}
+		pass(14 * time.Minute)
+		adopted := i.acceptKeyless(known, proof.Entry)
+		waiting := i.accept(w.statement(20), false)
+		pass(2 * time.Minute) // with the probe after 15 minutes
+		for _, d := range expired {
+			if d := i.await(d.Delivery); d.State != lodge.Failed || d.Err.Code != "deadline" {
+				t.Fatalf("after its deadline: %s, %v", d.State, d.Err)
+			}
+		}
+		adopted[0].Delivery = i.await(adopted[0].Delivery)
+		w.verified(adopted...)
+		if code, _, err := i.store.Held(t.Context(), logAddress); code == "" || err != nil {
+			t.Fatalf("resumed without being asked: %v", err)
+		}
+
+		w.log.Heal()
+		pass(13 * time.Minute)
+		last := i.accept(w.statement(21), false)
+		pass(2 * time.Minute) // with the probe after 30 minutes
+		if d := i.await(waiting[0].Delivery); d.State != lodge.Failed || d.Err.Code != "deadline" {
+			t.Errorf("after its deadline: %s, %v", d.State, d.Err)
+		}
+		last[0].Delivery = i.await(last[0].Delivery)
+		w.verified(last...)
+		i.resumedOnce()
+		w.leaves(2)
+	})
+}
+
 // TestDeadlineBeginsAnew: whoever hands in again what was given up after its deadline gets
 // all of that time once more.
 func TestDeadlineBeginsAnew(t *testing.T) {

@@ -20,7 +20,7 @@ import (
 func (a *attempt) toLog(ctx context.Context) error {
 	att, err := bundle.Reopen(a.job.Submission)
 	if err != nil {
-		return err
+		return aside{err}
 	}
 	if a.job.State == lodge.Queued {
 		found, err := a.known(ctx, att)
@@ -28,6 +28,7 @@ func (a *attempt) toLog(ctx context.Context) error {
 			return err
 		}
 		if found.Entry != nil {
+			defer a.spare()
 			return a.arrived(found, att)
 		}
 	}
@@ -36,14 +37,14 @@ func (a *attempt) toLog(ctx context.Context) error {
 	}
 	intent, err := a.planEntry(ctx, att)
 	if err != nil {
-		return err
+		return unasked(err)
 	}
 	found, err := a.Log.Find(ctx, att, intent)
 	if err != nil {
 		return searchFailed(err)
 	}
 	if found.Entry != nil {
-		return a.arrived(found, att)
+		return a.shown(found, att)
 	}
 	if a.job.State == lodge.Placed {
 		return lodge.Errorf(lodge.ClassUnknown, "not-integrated", "the log has promised the entry and has not integrated it yet")
@@ -81,13 +82,13 @@ func (a *attempt) planEntry(ctx context.Context, att *bundle.Attestation) (lodge
 // sendEntry submits what is absent.
 func (a *attempt) sendEntry(ctx context.Context, att *bundle.Attestation, intent lodge.Intent, absent rekor.Found) error {
 	if err := a.Log.Admit(ctx, att); err != nil {
-		return err
+		return unasked(err)
 	}
 	if a.job.Intent != nil {
 		// The same bytes as before, to the shard that takes entries now.
 		now, err := a.Log.Plan(ctx, att)
 		if err != nil {
-			return err
+			return unasked(err)
 		}
 		intent.LogID, intent.ReadURL = now.LogID, now.ReadURL
 	}
@@ -106,7 +107,16 @@ func (a *attempt) sendEntry(ctx context.Context, att *bundle.Attestation, intent
 		return err
 	}
 	a.took(time.Since(sent))
-	return a.arrived(rekor.Found{Entry: entry}, att)
+	return a.shown(rekor.Found{Entry: entry}, att)
+}
+
+// unasked returns what a plan failed with. A log that could not be opened for it is to blame, but
+// what is refused for good is refused here, and the log has not been asked.
+func unasked(err error) error {
+	if lodge.Classify(err).Class.Final() {
+		return aside{err}
+	}
+	return err
 }
 
 // known looks for the log's entry where it costs the log nothing: in the bundle that came
@@ -229,10 +239,19 @@ func publicKey(sub lodge.Submission) (*dsse.PublicKey, error) {
 	return dsse.ParsePublicKey(sub.SPKI)
 }
 
+// shown records what the log itself has answered with, which shows that it is well.
+func (a *attempt) shown(found rekor.Found, own *bundle.Attestation) error {
+	a.answered()
+	if err := a.arrived(found, own); err != nil {
+		return err
+	}
+	a.resume()
+	return nil
+}
+
 // arrived records that the log has the entry: proven, or promised so far. own is what was
 // accepted, which the entry may hold under another signature.
 func (a *attempt) arrived(found rekor.Found, own *bundle.Attestation) (err error) {
-	a.answered()
 	now := time.Now()
 	d := a.next(lodge.Verified, time.Time{})
 	d.Receipt = &lodge.Receipt{Log: &found.Entry.Receipt}
@@ -249,11 +268,7 @@ func (a *attempt) arrived(found rekor.Found, own *bundle.Attestation) (err error
 			return err
 		}
 	}
-	if err := a.advance(change); err != nil {
-		return err
-	}
-	a.resume()
-	return nil
+	return a.advance(change)
 }
 
 // sameSignature tells whether both carry the same signature under the same certificate.

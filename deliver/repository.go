@@ -68,7 +68,7 @@ func (a *attempt) complete(ctx context.Context, c oci.Candidate) (bool, error) {
 func (a *attempt) sendArtifact(ctx context.Context) error {
 	att, entries, err := bundle.Assemble(a.job.Submission, a.job.Required)
 	if err != nil {
-		return err
+		return aside{err}
 	}
 	intent, err := a.Repository.Plan(ctx, att, a.job.Subject, entries...)
 	if err != nil {
