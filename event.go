@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// EventType is the type of an event, a CloudEvents type (design section 7).
+// EventType is the type of an event, a CloudEvents type (docs/events.md).
 type EventType string
 
 // The types of event.
@@ -52,8 +52,8 @@ func ParseEventType(s string) (EventType, error) {
 type Event struct {
 	ID       Digest
 	Type     EventType
-	Source   string // URI-reference of the log or repository
-	Subject  string // the key, or the address of a target
+	Source   string // URI-reference: of the log, shard, repository or policy, else urn:lodge
+	Subject  string // what it is about: a key, a target's address or a log id; order is kept per subject
 	Sequence int64  // set by the store
 	Time     time.Time
 	Data     json.RawMessage

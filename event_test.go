@@ -17,7 +17,7 @@ func TestEventID(t *testing.T) {
 	}
 }
 
-// TestEventIdentity holds the members of design section 7: whatever else differs, the id
+// TestEventIdentity holds the members that an id is made of: whatever else differs, the id
 // is the same, and where one of the members differs, it is another.
 func TestEventIdentity(t *testing.T) {
 	queued := func(change func(*lodge.Delivery)) lodge.Digest {

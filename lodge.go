@@ -19,7 +19,7 @@ import (
 type Digest [sha256.Size]byte
 
 // Key is the idempotency key of an envelope: SHA-256 over the PAE of its payload type
-// and its canonical payload (design section 3). Signatures are not in it.
+// and its canonical payload, as package dsse defines it. Signatures are not in it.
 type Key = Digest
 
 // DigestOf returns the SHA-256 digest of b.
@@ -88,8 +88,8 @@ const (
 
 // Target is where an envelope is delivered.
 type Target struct {
-	Name    string     `json:"name"`    // local; the address where the user gave no name
-	Kind    TargetKind `json:"kind"`    //
+	Name    string     `json:"name"` // local; the address where the user gave no name
+	Kind    TargetKind `json:"kind"`
 	Address string     `json:"address"` // URL of the log, or oci://registry/repository; the same everywhere
 }
 

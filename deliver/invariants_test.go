@@ -117,7 +117,7 @@ func (s *site) verifyReceipt(d lodge.Delivery, listed []string) error {
 	return fmt.Errorf("it is of an unknown log")
 }
 
-// steps that a delivery may make (design section 4); from Sending to Unknown also by whoever
+// steps that a delivery may make (docs/architecture.md); from Sending to Unknown also by whoever
 // claims what a worker left.
 var transitions = map[lodge.State][]lodge.State{
 	"":            {lodge.Queued},

@@ -295,7 +295,7 @@ func (c *schedule) failure(r *rand.Rand, step string, m *mishap) {
 	case kind == 8:
 		m.Lost, m.Status = r.IntN(2) == 0, c.refusal(r, step)
 		if m.Status == http.StatusBadRequest && step == "POST entry" {
-			m.Lost = true // a log that refuses for good has not taken it (design section 4)
+			m.Lost = true // a log that refuses for good has not taken it
 		}
 	case step == "GET checkpoint":
 		m.Stale = true

@@ -39,7 +39,7 @@ type aside struct{ error }
 func (a aside) Unwrap() error { return a.error }
 
 // follows says what follows from err in a state; stopping tells that lodge interrupted the
-// attempt itself. It is the one place where that is decided (design section 4).
+// attempt itself. It is the one place where that is decided.
 func follows(state lodge.State, err error, stopping bool) verdict {
 	failure := lodge.Classify(err)
 	v := verdict{next: afterFailure(state, failure.Class), due: later}

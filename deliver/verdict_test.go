@@ -8,8 +8,7 @@ import (
 	"github.com/lodgehq/lodge/deliver"
 )
 
-// TestClassifyFollows holds what follows from each class of failure in each state (design
-// section 4): the next state, when the next attempt may begin, and what the target's other
+// TestClassifyFollows holds what follows from each class of failure in each state: the next state, when the next attempt may begin, and what the target's other
 // deliveries learn from it.
 func TestClassifyFollows(t *testing.T) {
 	of := func(class lodge.Class) error { return lodge.Errorf(class, "code", "words") }

@@ -8,7 +8,7 @@ import (
 	"unicode/utf8"
 )
 
-// Canonical returns the canonical form of a payload (design section 3): its RFC 8785
+// Canonical returns the canonical form of a payload, which is defined here: its RFC 8785
 // form where that loses nothing, otherwise payload itself. It loses nothing where
 //
 //   - payloadType is JSON: application/json, a type that ends in "+json" (of both,

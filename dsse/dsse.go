@@ -7,7 +7,7 @@ import (
 	"github.com/lodgehq/lodge"
 )
 
-// The limits. They are part of the key's definition (design section 3): a payload
+// The limits. They are part of the key's definition: a payload
 // beyond them is its own canonical form.
 const (
 	MaxPayload    = 32 << 20 // bytes of a decoded payload
@@ -46,8 +46,8 @@ func paeHeader(payloadType string, size int) []byte {
 	return append(header, ' ')
 }
 
-// Key returns the idempotency key of a payload (design section 3): the SHA-256 digest
-// of the PAE over its canonical form. It is defined for any bytes.
+// Key returns the idempotency key of a payload: the SHA-256 digest of the PAE over its
+// canonical form. It is defined for any bytes.
 func Key(payloadType string, payload []byte) (key lodge.Key) {
 	canonical := Canonical(payloadType, payload)
 	h := sha256.New()

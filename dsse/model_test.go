@@ -21,7 +21,7 @@ import (
 	"github.com/lodgehq/lodge/dsse"
 )
 
-// The model is a second reading of design section 3, made of encoding/json, big.Rat and
+// The model is a second reading of what Canonical promises, made of encoding/json, big.Rat and
 // maps: slow, plain, and with nothing in common with the package.
 
 // A number is exact: a fraction in lowest terms.

@@ -5,7 +5,7 @@
 // An [Archiver] writes the file of each key whose deliveries are all verified, by a cursor
 // over the events, so that none is missed.
 //
-// Floor 3: it may import the root package, and packages bundle, dsse, tlog, verify and store.
+// Floor 3: it may import the root package, and packages bundle, dsse, lease, verify and store.
 package evidence
 
 import (

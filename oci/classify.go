@@ -33,8 +33,8 @@ const (
 // errCredentials marks credentials that could not be read.
 var errCredentials = errors.New("no usable credentials")
 
-// classify returns err as a *lodge.Error (design section 4, the table of answers), and nil
-// for nil.
+// classify returns err as a *lodge.Error (the table of answers of docs/architecture.md), and
+// nil for nil.
 func (r *Repository) classify(p phase, err error) error {
 	var (
 		done   *lodge.Error

@@ -9,9 +9,10 @@
 // An artifact counts as there once it is listed for its subject: by the Referrers API
 // (distribution specification v1.1, "Listing Referrers"), or in the index under the tag
 // `sha256-<hex>` where the registry has no such API. Registries have no compare-and-swap for
-// that index, so it is read again after a while, until the artifact is still in it.
+// that index: lodge's own writers take turns by a lease, and because of others it is read again
+// after a while, until the artifact is still in it (ADR 0013).
 //
-// Floor 2: it may import the root package, bundle and oras-go.
+// Floor 2: it may import the root package, bundle, lease, and oras-go with the types of OCI.
 package oci
 
 import (
@@ -45,8 +46,8 @@ type Options struct {
 	Leases lease.Store
 }
 
-// Repository is one repository of a registry. It is safe for concurrent use. Its errors are
-// *lodge.Error; nothing is retried here.
+// Repository is one repository of a registry. It is safe for concurrent use. What a
+// registry answers comes as a *lodge.Error; nothing is retried here.
 type Repository struct {
 	remote *remote.Repository
 	settle time.Duration

@@ -13,8 +13,8 @@ import (
 
 const statusGaveUp = 499 // nginx, grpc-gateway: the client closed the request
 
-// Classify says what follows from an answer to a submission that was no success (design
-// section 4). It is the one place where that is decided.
+// Classify says what follows from an answer to a submission that was no success (the table of
+// answers of docs/architecture.md). It is the one place where that is decided.
 //
 // A 409 is a success once the entry is verified, which its caller does; here it is only known
 // that an entry may be there.

@@ -23,7 +23,7 @@ import (
 	"github.com/lodgehq/lodge/tlog"
 )
 
-// TestClassifyStatus is the answer table of the design, section 4, row by row.
+// TestClassifyStatus is the table of answers of docs/architecture.md, row by row.
 func TestClassifyStatus(t *testing.T) {
 	for _, c := range []struct {
 		status int

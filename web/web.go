@@ -1,5 +1,5 @@
 // Package web is a node's HTTP interface: its events, as batches and as a stream, and
-// whether it is alive (design section 8).
+// whether it is alive (docs/events.md, "HTTP").
 //
 // Floor 5: it may import the root package and floors 1 to 4. There is no authentication yet,
 // so it listens on loopback addresses alone, and answers only those who ask for one.
