@@ -2,7 +2,7 @@ package lodge
 
 import "time"
 
-// State is the state of a delivery (design section 4).
+// State is the state of a delivery (docs/architecture.md, "The way of a delivery").
 type State string
 
 // The states of a delivery.
@@ -43,11 +43,11 @@ type Delivery struct {
 	Target   Target
 	Subject  Digest // zero for a log
 	State    State
-	Attempt  int  // the fencing token: it grows with each claim
-	Sends    int  // how often bytes were sent
-	Adopted  bool // the entry or artifact was there without this store's doing
-	Due      time.Time
-	Accepted time.Time
+	Attempt  int       // the fencing token: it grows with each claim, and with what takes a claim away
+	Sends    int       // how often a send was written ahead; bytes may not have left each time
+	Adopted  bool      // the entry or artifact was there without this store's doing
+	Due      time.Time // of the next attempt; while one is under way, the end of its lease; zero: it is over, or waits for what it requires
+	Accepted time.Time // by the clock of the process that accepted it
 	Since    time.Time // when it was queued, or what it requires was verified
 	Receipt  *Receipt  // set in Placed (perhaps without proof) and Verified
 	Err      *Error    // why the last attempt did not succeed
@@ -132,10 +132,10 @@ type Job struct {
 	Size       int        // bytes of the submission, known before it is loaded
 	Lease      time.Time  // no request goes out after it
 	Probe      bool       // it was taken from a held target, to see whether that takes again
-	Submission Submission //
+	Submission Submission // what was accepted
 	Intent     *Intent    // of an earlier attempt, whose bytes are used again
 	Required   []Proof    // of the deliveries that it requires
-	Memory     []Delivery // for a log, those of the envelope to repositories: their key tags may know the entry
+	Siblings   []Delivery // for a log, those of the envelope to repositories, whose key tags may know the entry
 }
 
 // Proof is what a verified log delivery gives to the deliveries that require it.

@@ -10,14 +10,14 @@ import (
 var (
 	ErrNotFound  = errors.New("not found")
 	ErrPruned    = errors.New("pruned on retention")
-	ErrStale     = errors.New("another worker has taken this delivery over") // a fencing condition did not hold
+	ErrStale     = errors.New("somebody else has gone on with it") // a compare-and-swap or a lease did not hold: read again before going on
 	ErrNoTarget  = errors.New("no target: name a log with --log URL or a registry with --oci REPOSITORY, or configure `deliver:` in lodge.yaml")
 	ErrSignature = errors.New("no signature verifies")
 	ErrLimit     = errors.New("over the limit")
 	ErrMalformed = errors.New("malformed")
 )
 
-// Class says what follows from an answer (design section 4).
+// Class says what follows from an answer (docs/architecture.md, "The way of a delivery").
 type Class string
 
 // The classes of failure.
@@ -40,7 +40,7 @@ func (c Class) Final() bool {
 // again by itself: an operator mends it outside of lodge (address, key, credentials). What
 // only an operator can judge stays held until one resumes it.
 func Mendable(code string) bool {
-	return code != CodeDiverged && code != CodeRolledBack && code != "log-lies" && code != "paused"
+	return code != CodeLies && code != CodeDiverged && code != CodeRolledBack
 }
 
 // Error is a failed attempt with all its facts. Code is stable and short, for programs;

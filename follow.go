@@ -15,8 +15,9 @@ const (
 	DuplicateObserved  EventType = "dev.lodge.DuplicateObserved.v1"  // a second leaf of ours
 )
 
-// Why a target is held that its follower has caught.
+// Why a target is held that only an operator can judge.
 const (
+	CodeLies       = "log-lies"    // it answered with something else than what was sent
 	CodeDiverged   = "diverged"    // it signed two trees that can't both be its own
 	CodeRolledBack = "rolled-back" // it has fewer entries than it once signed, and keeps to that
 )
@@ -112,11 +113,11 @@ type Quarantined struct {
 // Reading is what was read of a shard: leaves [From,To).
 type Reading struct {
 	From, To   int64
-	Unsearched int64
-	Bad        []Quarantined
-	Own        []Own
-	Events     []Event
-	Speed      float64
+	Unsearched int64         // of them, those of a kind that is not searched for our own
+	Bad        []Quarantined // of them, those that could not be read or checked
+	Own        []Own         // entries of deliveries of this store
+	Events     []Event       // about what was found
+	Speed      float64       // leaves a second
 }
 
 // Divergence is proof against a log as it is kept.

@@ -78,13 +78,13 @@ func (a *attempt) absent() error {
 	return a.expired()
 }
 
-// slowest is the rate that a request is given time for, in bytes a second.
-const slowest = 128 << 10
+// minRate is what a request is given time for, in bytes a second.
+const minRate = 128 << 10
 
 // write commits the intent before the first byte leaves (promise 4). The context that it
 // returns ends with the lease, which is long enough for the request that follows at once.
 func (a *attempt) write(intent lodge.Intent) (context.Context, context.CancelFunc, error) {
-	lease := a.engine.config.Lease + time.Duration(len(intent.Request))*time.Second/slowest
+	lease := a.engine.config.Lease + time.Duration(len(intent.Request))*time.Second/minRate
 	a.job.Lease = time.Now().Add(lease)
 	d := a.next(lodge.Sending, a.job.Lease.Add(a.settle()))
 	d.Sends++

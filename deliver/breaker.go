@@ -41,7 +41,7 @@ func (l *lane) limit() int {
 func (l *lane) room(now time.Time) (n int, wait time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if pause := l.closed.Sub(now); pause > 0 {
+	if pause := l.rests.Sub(now); pause > 0 {
 		return 0, min(pause, pollEvery)
 	}
 	if l.failures > 0 {
@@ -101,7 +101,7 @@ func (l *lane) answered() {
 	defer l.mu.Unlock()
 	l.doubts = 0
 	if l.failures > 0 {
-		l.failures, l.closed = 0, time.Time{}
+		l.failures, l.rests = 0, time.Time{}
 		l.nudge()
 	}
 }
@@ -118,15 +118,15 @@ func (l *lane) doubted(failure *lodge.Error, now time.Time) {
 	}
 }
 
-// refused counts a request that the target did not take, and closes the lane for a while.
+// refused counts a request that the target did not take, and opens the breaker for a while.
 func (l *lane) refused(failure *lodge.Error, now time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if now.Before(l.closed) {
+	if now.Before(l.rests) {
 		return // one of many that were under way together counts
 	}
 	l.failures++
-	l.closed = now.Add(l.pauseAfter(failure, l.failures))
+	l.rests = now.Add(l.pauseAfter(failure, l.failures))
 }
 
 // maxPatience is how many times as long as a target has asked for it is left alone at most.

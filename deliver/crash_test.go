@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -115,7 +116,7 @@ func TestTwoEngines(t *testing.T) {
 	})
 }
 
-// counting counts what an engine writes to its store.
+// counting counts the submissions that reach the store.
 type counting struct {
 	deliver.Store
 	calls *atomic.Int64
@@ -126,15 +127,28 @@ func (c counting) Accept(ctx context.Context, sub lodge.Submission, orders []lod
 	return c.Store.Accept(ctx, sub, orders, now)
 }
 
+// asked counts requests.
+type asked struct {
+	http.RoundTripper
+	requests *atomic.Int64
+}
+
+func (a asked) RoundTrip(r *http.Request) (*http.Response, error) {
+	a.requests.Add(1)
+	return a.RoundTripper.RoundTrip(r)
+}
+
 // TestReceiptCache: a duplicate within the TTL reaches neither the database nor a target.
 func TestReceiptCache(t *testing.T) {
 	onBoth(t, func(t *testing.T, w *world) {
-		var calls atomic.Int64
+		var calls, requested atomic.Int64
+		w.registry = asked{w.registry, &requested}
 		i, stop := w.open(w.newPath(), func(s deliver.Store) deliver.Store { return counting{s, &calls} })
 		defer stop()
 		first := i.push(w.statement(1), true)
 		w.verified(first...)
 		calls.Store(0)
+		requested.Store(0)
 		requests := w.log.Requests("/")
 		for range 10 {
 			again := i.push(w.signedAnew(1), true)
@@ -143,8 +157,8 @@ func TestReceiptCache(t *testing.T) {
 				t.Errorf("cached: %+v", again)
 			}
 		}
-		if n := calls.Load(); n != 0 || w.log.Requests("/") != requests {
-			t.Errorf("a duplicate made %d calls to the store and %d requests", n, w.log.Requests("/")-requests)
+		if n := calls.Load(); n != 0 || w.log.Requests("/") != requests || requested.Load() != 0 {
+			t.Errorf("duplicates made %d calls to the store, %d requests to the log and %d to the registry", n, w.log.Requests("/")-requests, requested.Load())
 		}
 		pass(11 * time.Minute)
 		if i.accept(w.statement(1), true); calls.Load() != 1 {

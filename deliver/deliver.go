@@ -4,7 +4,7 @@
 // reply or a lost lease is the normal path: what is there is adopted, what is absent is
 // written down with the very bytes (Sending) and only then sent. An answer that does not
 // prove "not applied" leads to Unknown, and the target is asked again after the settle
-// time before anything is sent again (design section 4).
+// time before anything is sent again (docs/architecture.md, "The way of a delivery").
 //
 // The package may import the root package and floors 1 and 2. It declares what it needs
 // of a store, a log and a repository; package node joins them.
@@ -29,28 +29,37 @@ import (
 	"github.com/lodgehq/lodge/rekor"
 )
 
-// Queue is where an engine takes its work from. Each method is durable when it returns.
+// Queue is where an engine takes its work from. Claim and Advance are durable when they return.
 type Queue interface {
 	// Claim leases up to n due deliveries to a target; each claim raises the attempt.
 	Claim(ctx context.Context, address string, pick lodge.Pick, n int, now, lease time.Time) ([]lodge.Job, error)
 	// Load completes a claimed job.
 	Load(ctx context.Context, job *lodge.Job) error
-	// Advance applies a transition, or returns lodge.ErrStale where the lease is lost.
+	// Advance applies a transition, or returns lodge.ErrStale where the claim was taken away.
 	Advance(ctx context.Context, change lodge.Change, now time.Time) error
-	// NextDue says when the next delivery to a target is due.
+	// NextDue says when the next delivery to a target is due; ok is false where none waits, and
+	// where the target is held.
 	NextDue(ctx context.Context, address string) (due time.Time, ok bool, err error)
 }
 
-// Inbox is where accepted envelopes are kept.
+// Inbox takes envelopes in. What it returns without an error is durable.
 type Inbox interface {
 	// Accept makes the deliveries that do not exist, with their events, in one transaction.
 	Accept(ctx context.Context, sub lodge.Submission, orders []lodge.Order, now time.Time) ([]lodge.Accepted, error)
+}
+
+// Ledger tells how deliveries stand.
+type Ledger interface {
 	// Delivery returns a delivery as it stands.
 	Delivery(ctx context.Context, id int64) (lodge.Delivery, error)
 	// Requires returns the deliveries that must be verified before this one starts.
 	Requires(ctx context.Context, id int64) ([]lodge.Delivery, error)
 	// Published returns the verified deliveries to a target, behind an id.
 	Published(ctx context.Context, address string, after int64, limit int) ([]lodge.Delivery, error)
+}
+
+// Outbox hands out events in the order of commits: whoever has seen a sequence has seen all below it.
+type Outbox interface {
 	// Events returns the events behind a sequence, in order.
 	Events(ctx context.Context, after int64, limit int) ([]lodge.Event, error)
 	// LastSequence returns the sequence of the newest event.
@@ -63,6 +72,7 @@ type Holder interface {
 	ResumeMended(ctx context.Context, target lodge.Target, now time.Time) error
 	// Hold keeps the first reason, unless that one may mend by itself and the new one may not.
 	Hold(ctx context.Context, target lodge.Target, code, words string, now time.Time) error
+	// Held returns why a target is held; code is "" where it is not.
 	Held(ctx context.Context, address string) (code, words string, err error)
 }
 
@@ -70,6 +80,8 @@ type Holder interface {
 type Store interface {
 	Queue
 	Inbox
+	Ledger
+	Outbox
 	Holder
 }
 

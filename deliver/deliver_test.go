@@ -59,7 +59,7 @@ func TestDeliversOnce(t *testing.T) {
 func TestFaults(t *testing.T) {
 	faults := map[string]struct {
 		fault logtest.Fault
-		sends int // 0: either, for the log may have it twice over
+		sends int // that are written ahead
 	}{
 		"refused":              {logtest.Fault{Refuse: true, Count: 3}, 4},
 		"429":                  {logtest.Fault{Status: 429, Count: 2, Header: http.Header{"Retry-After": {"30"}}}, 3},

@@ -24,7 +24,7 @@ type lane struct {
 	busy     int           // attempts under way
 	failures int           // in a row, of requests that the target did not take
 	doubts   int           // in a row, of answers that prove nothing
-	closed   time.Time     // no claim before this time
+	rests    time.Time     // no claim before this time: the breaker is open
 	slowest  time.Duration // answer so far
 	limiter  *rate.Limiter // of claims
 	probe    time.Time     // when a held target is tried again

@@ -132,23 +132,23 @@ func (a *attempt) known(ctx context.Context, att *bundle.Attestation) (rekor.Fou
 	return a.recall(ctx)
 }
 
-// memories is how many key tags an attempt asks at a time: a statement may be about a thousand
+// tagsAtOnce is how many key tags an attempt asks at a time: a statement may be about a thousand
 // images, and all are asked within one lease.
-const memories = 16
+const tagsAtOnce = 16
 
 // recall asks the key tags, the first one alone: mostly it has the entry, or can't be asked, and so
 // do and can't the others.
 func (a *attempt) recall(ctx context.Context) (rekor.Found, error) {
-	if len(a.job.Memory) == 0 {
+	if len(a.job.Siblings) == 0 {
 		return rekor.Found{}, nil
 	}
-	if found, err := a.remembered(ctx, a.job.Memory[0]); err != nil || found.Entry != nil {
+	if found, err := a.remembered(ctx, a.job.Siblings[0]); err != nil || found.Entry != nil {
 		return found, err
 	}
 	asking, ctx := errgroup.WithContext(ctx)
-	asking.SetLimit(memories)
-	answers := make(chan rekor.Found, len(a.job.Memory))
-	for _, d := range a.job.Memory[1:] {
+	asking.SetLimit(tagsAtOnce)
+	answers := make(chan rekor.Found, len(a.job.Siblings))
+	for _, d := range a.job.Siblings[1:] {
 		asking.Go(func() error {
 			found, err := a.remembered(ctx, d)
 			if err == nil && found.Entry != nil {
@@ -167,7 +167,7 @@ func (a *attempt) recall(ctx context.Context) (rekor.Found, error) {
 	}
 }
 
-const codeMemoryHeld = "memory-held"
+const codeTagHeld = "memory-held"
 
 // remembered asks the repository of a delivery for a bundle of this envelope with this
 // log's entry. That it can't be asked is no proof that there is none.
@@ -201,7 +201,7 @@ func (a *attempt) notAsked(d lodge.Delivery, l *lane, err error) error {
 	code := "memory"
 	if failure := lodge.Classify(err); failure.Class == lodge.ClassHeld && l != nil {
 		l.hold(failure, time.Now())
-		code = codeMemoryHeld
+		code = codeTagHeld
 	}
 	return aside{lodge.Errorf(lodge.ClassUnknown, code, "%s may have it already and can't be asked: %w", d.Target.Name, err)}
 }

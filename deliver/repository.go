@@ -64,7 +64,8 @@ func (a *attempt) complete(ctx context.Context, c oci.Candidate) (bool, error) {
 }
 
 // sendArtifact publishes the bundle with the proofs of the logs. Those are kept with their
-// deliveries, so every attempt plans the same bytes.
+// deliveries, so attempts plan the same bytes, unless a submission has required another log in
+// between (ADR 0017).
 func (a *attempt) sendArtifact(ctx context.Context) error {
 	att, entries, err := bundle.Assemble(a.job.Submission, a.job.Required)
 	if err != nil {

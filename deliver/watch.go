@@ -56,7 +56,7 @@ func (e *Engine) stuck(ctx context.Context, d lodge.Delivery) (bool, error) {
 	var addresses []string
 	for _, d := range chain {
 		addresses = append(addresses, d.Target.Address)
-		if d.Err == nil || d.Err.Code != codeMemoryHeld {
+		if d.Err == nil || d.Err.Code != codeTagHeld {
 			continue
 		}
 		for address, l := range e.lanes {

@@ -74,6 +74,7 @@ func TestFindsExistingUnlisted(t *testing.T) {
 	if err != nil || len(found) != 1 || found[0].Manifest != receipt.Digest {
 		t.Fatalf("found %+v, %v; want %s unlisted", found, err, receipt.Digest)
 	}
+	before := len(s.writes())
 	adopted, err := r.Adopt(t.Context(), att.Key, signer, s.image, found[0].Manifest)
 	if err != nil || adopted != receipt {
 		t.Errorf("adopted %+v, %v; want %+v", adopted, err, receipt)
@@ -81,7 +82,7 @@ func TestFindsExistingUnlisted(t *testing.T) {
 	if got := s.referrers(); !slices.Equal(got, []string{receipt.Digest.String()}) {
 		t.Errorf("referrers %q", got)
 	}
-	for _, w := range s.writes()[len(s.writes())-1:] {
+	for _, w := range s.writes()[before:] {
 		if !strings.Contains(w, "sha256-") {
 			t.Errorf("adopting wrote %q", w)
 		}

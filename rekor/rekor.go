@@ -135,7 +135,7 @@ func unsupported(format string, args ...any) *lodge.Error {
 // lies says that a log contradicts what it was sent or what it signed. The log is held: an
 // operator has to look, and nothing is lost by waiting.
 func lies(format string, args ...any) *lodge.Error {
-	return lodge.Errorf(lodge.ClassHeld, "log-lies", format, args...)
+	return lodge.Errorf(lodge.ClassHeld, lodge.CodeLies, format, args...)
 }
 
 // distrust classifies why a log's own words did not verify.

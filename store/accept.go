@@ -17,6 +17,9 @@ import (
 // returned as they are; of these, failed ones are queued again, ones that wait after a
 // failed attempt are due at once, and queued ones wait for what is required for them now.
 // Nothing is written where nothing changes.
+//
+// Its error wraps lodge.ErrNotFound for a target that is not registered, and is a *lodge.Error with
+// the code payload-deleted where retention took the payload and these are other bytes.
 func (s *Store) Accept(ctx context.Context, sub lodge.Submission, orders []lodge.Order, now time.Time) ([]lodge.Accepted, error) {
 	for i, order := range orders {
 		if len(order.Requires) > 0 && slices.Max(order.Requires) >= i {

@@ -9,8 +9,9 @@ import (
 	"github.com/lodgehq/lodge"
 )
 
-// Advance applies a transition, or returns lodge.ErrStale where the delivery is no
-// longer in change.From under change.Attempt: somebody else has claimed it.
+// Advance applies a transition, or returns lodge.ErrStale where the delivery is no longer in
+// change.From under change.Attempt: somebody has claimed it, or a submission or an operator has
+// moved it. To Verified, under a log that has diverged, it returns a *lodge.Error of class held.
 func (s *Store) Advance(ctx context.Context, change lodge.Change, now time.Time) error {
 	step := newTransition(change, now) // here, so that callers do this beside each other
 	return s.do(ctx, &operation{key: deliveryKey(change.Delivery), run: func(t *tx) error { return t.apply(step) }})

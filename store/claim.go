@@ -95,7 +95,7 @@ func (s *Store) Load(ctx context.Context, job *lodge.Job) error {
 			WHERE d.state = 'verified' AND r.delivery_id = ? AND p.entry IS NOT NULL ORDER BY r.requires_id`, job.ID)
 	}
 	if err == nil && others && job.Target.Kind == lodge.KindLog {
-		job.Memory, err = s.deliveries(ctx, selectDelivery+` WHERE d.envelope_id = ? AND t.kind = ? ORDER BY d.id`, job.Envelope, lodge.KindRepository)
+		job.Siblings, err = s.deliveries(ctx, selectDelivery+` WHERE d.envelope_id = ? AND t.kind = ? ORDER BY d.id`, job.Envelope, lodge.KindRepository)
 	}
 	return err
 }

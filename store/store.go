@@ -6,9 +6,10 @@
 // here, which writes the history row and the events of that transaction with it
 // (promise 7). One set of queries serves both databases; type dialect is all that differs.
 //
-// Due times and leases are kept by the database's clock, which all replicas share (on
-// SQLite it is this machine's). A time that a caller gives counts as a distance from the
-// now that comes with it, so callers' clocks need not agree.
+// When a delivery is due and when a lease ends is kept by the database's clock, which all
+// replicas share (on SQLite it is this machine's): what a caller gives counts as a distance
+// from the now that comes with it, so callers' clocks need not agree. All other times, also
+// when a sink tries an event again, are the caller's own.
 //
 // The package may import the root package and database libraries. Methods are safe for
 // concurrent use, also by several processes on one database.

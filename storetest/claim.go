@@ -17,7 +17,7 @@ func lifeCycle(w *world) {
 		w.Fatalf("claimed a delivery whose requirement is not verified: %+v", jobs)
 	}
 	jobs := w.claim(s, log1, time.Hour)
-	if len(jobs) != 1 || len(jobs[0].Memory) != 1 || jobs[0].Size != len("raw a") || jobs[0].Attempt != 1 {
+	if len(jobs) != 1 || len(jobs[0].Siblings) != 1 || jobs[0].Size != len("raw a") || jobs[0].Attempt != 1 {
 		w.Fatalf("claimed %+v", jobs)
 	}
 	w.equal("submission", jobs[0].Submission, submission("a"))

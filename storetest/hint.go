@@ -129,7 +129,7 @@ func eventsAreFound(w *world) {
 	w.accept(s, a, toLog...)
 	w.accept(s, hinted("b", "component:zlib"), toLog...)
 	w.verify(s, w.claim(s, log1, time.Minute)[0].Delivery, 1)
-	w.ok(s.Hold(w.Context(), log2, "paused", "", time.Now()))
+	w.ok(s.Hold(w.Context(), log2, lodge.CodeLies, "", time.Now()))
 
 	for _, test := range []struct {
 		name  string

@@ -29,7 +29,7 @@ func hold(w *world) {
 	d := w.claim(s, log1, time.Hour)[0].Delivery
 	d.Err = lodge.Errorf(lodge.ClassRetry, "http-429", "later")
 	w.advance(s, d, lodge.Queued, time.Hour, lodge.Change{})
-	w.ok(s.Hold(w.Context(), log1, "paused", "", time.Now()))
+	w.ok(s.Hold(w.Context(), log1, lodge.CodeLies, "", time.Now()))
 	w.ok(s.Resume(w.Context(), log1, time.Now()))
 	if jobs := w.claim(s, log1, time.Hour); len(jobs) != 1 {
 		w.Error("what waits for a resumed target is not due at once")
@@ -53,11 +53,11 @@ func graverHold(w *world) {
 	w.ok(s.ResumeMended(w.Context(), log1, time.Now()))
 	w.equal("mended", held(), "")
 	w.ok(s.Hold(w.Context(), log1, "unauthorized", "HTTP 401", time.Now()))
-	w.ok(s.Hold(w.Context(), log1, "log-lies", "it has another leaf there", time.Now()))
-	w.equal("while it is held for less", held(), "log-lies")
+	w.ok(s.Hold(w.Context(), log1, lodge.CodeLies, "it has another leaf there", time.Now()))
+	w.equal("while it is held for less", held(), lodge.CodeLies)
 	w.ok(s.Hold(w.Context(), log1, "unauthorized", "HTTP 401", time.Now()))
 	w.ok(s.ResumeMended(w.Context(), log1, time.Now()))
-	w.equal("after a probe", held(), "log-lies")
+	w.equal("after a probe", held(), lodge.CodeLies)
 	w.ok(s.Resume(w.Context(), log1, time.Now()))
 	w.equal("resumed by an operator", held(), "")
 	held1, resumed := "TargetHeld", "TargetResumed"

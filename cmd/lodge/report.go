@@ -259,7 +259,7 @@ func mend(target, code string) string {
 	switch code {
 	case lodge.CodeDiverged, lodge.CodeRolledBack:
 		return "find out why (lodge log check " + target + "), then lodge log resume " + target
-	case "log-lies", "paused":
+	case lodge.CodeLies:
 		return "find out why, then lodge retry --target " + target
 	}
 	return "mend that and run the same command again"
