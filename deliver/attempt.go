@@ -171,7 +171,7 @@ func (a *attempt) spare() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.probe, a.patience = time.Time{}, a.patience/2
-	a.lane.nudge()
+	a.nudge()
 }
 
 // blame tells the lane what an attempt has shown of the target.

@@ -143,7 +143,7 @@ func TestClassifyBrokenTLS(t *testing.T) {
 	}))
 	defer front.Close()
 	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // it is a test's own server
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
 			return (&net.Dialer{}).DialContext(ctx, network, front.Listener.Addr().String())
 		},
