@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"math"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -14,8 +15,10 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 
 	"github.com/lodgehq/lodge"
+	"github.com/lodgehq/lodge/store"
 )
 
 // Config is a node's configuration: lodge.yaml. Unknown fields are refused. Relative
@@ -199,18 +202,26 @@ type OCI struct {
 // Duration is a time.Duration that YAML writes as 30s, 24h.
 type Duration time.Duration
 
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (d *Duration) UnmarshalText(text []byte) error {
-	parsed, err := time.ParseDuration(string(text))
+// UnmarshalYAML implements yaml.NodeUnmarshaler, which knows the place in the file.
+func (d *Duration) UnmarshalYAML(node ast.Node) error {
+	text := node.GetToken().Value
+	parsed, err := time.ParseDuration(text)
+	at := node.GetToken().Position
 	switch {
 	case err != nil:
-		return fmt.Errorf("%.100q: want a time such as 30s, 10m, 24h (there is no unit above h)", text)
+		return fmt.Errorf("[%d:%d] %.100q: want a time such as 30s, 10m, 24h, of at most 290 years (there is no unit above h)", at.Line, at.Column, text)
 	case parsed <= 0:
-		return fmt.Errorf("%s: want a time above 0", text)
+		return fmt.Errorf("[%d:%d] %s: want a time above 0", at.Line, at.Column, text)
 	}
 	*d = Duration(parsed)
 	return nil
 }
+
+// Bounds on what a target may be given: beyond them it is a mistake.
+const (
+	minRate   = 0.001
+	maxSettle = 24 * time.Hour
+)
 
 const storeForms = "sqlite:PATH or postgres://USER@HOST/DATABASE"
 
@@ -236,6 +247,9 @@ func LoadConfig(path string) (Config, error) {
 	if err := c.check(); err != nil {
 		return c, fmt.Errorf("configuration %s: %w", path, err)
 	}
+	if file, local := strings.CutPrefix(c.Store, "sqlite:"); local {
+		c.Store = "sqlite:" + c.path(file)
+	}
 	return c, nil
 }
 
@@ -260,6 +274,11 @@ func DefaultConfigPath() (string, error) {
 func (c *Config) check() error {
 	if scheme, _, _ := strings.Cut(c.Store, ":"); c.Store != "" && !slices.Contains([]string{"sqlite", "postgres", "postgresql"}, scheme) {
 		return fmt.Errorf("store: want %s", storeForms) // what is there may hold a password
+	}
+	if c.Store != "" {
+		if err := store.CheckAddress(c.Store); err != nil {
+			return fmt.Errorf("store: %w", err)
+		}
 	}
 	for _, raw := range c.TSA {
 		if u, err := url.Parse(raw); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -307,6 +326,12 @@ func (c *Config) checkTarget(t Target) error {
 		return errors.New("oci: repository is missing")
 	case t.Log != nil && len(t.Requires) > 0:
 		return errors.New("requires: a log requires nothing")
+	case t.Concurrency < 0:
+		return fmt.Errorf("concurrency: %d: want how many requests at a time", t.Concurrency)
+	case t.Rate != 0 && !(t.Rate >= minRate && t.Rate <= math.MaxInt32): // NaN is in no range
+		return fmt.Errorf("rate: %v: want how many requests a second, at least %v", t.Rate, minRate)
+	case time.Duration(t.Settle) > maxSettle:
+		return fmt.Errorf("settle: %s: want at most %s: a delivery whose answer was lost waits for so long", time.Duration(t.Settle), maxSettle)
 	}
 	for _, name := range t.Requires {
 		if required, ok := c.Targets[name]; !ok || required.Log == nil {

@@ -246,6 +246,9 @@ func (n *Node) newShard(ctx context.Context, c Log) (s shard, err error) {
 	if s.url, err = url.Parse(c.URL); err != nil || s.url.Host == "" {
 		return s, fmt.Errorf("log URL %q: want http(s)://host", c.URL)
 	}
+	if s.url.User != nil {
+		return s, fmt.Errorf("log URL %s: leave user and password out: the URL is the log's name in events and receipts", s.url.Redacted())
+	}
 	switch {
 	case c.Key != "":
 		if s.pem, err = n.config.read(c.Key); err != nil {

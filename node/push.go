@@ -205,7 +205,7 @@ func (n *Node) subjects(ctx context.Context, t *target, att *bundle.Attestation,
 	}
 	there, err := t.repository.Subjects(ctx, all)
 	if err != nil {
-		return nil, fmt.Errorf("which of its %d subjects are in %s: %w", len(all), t.repository, err)
+		return nil, fmt.Errorf("which of its %d subjects are in %s: %w (name the image as %s@sha256:…, and it need not be asked)", len(all), t.repository, err, t.repository)
 	}
 	if len(there) == 0 {
 		return nil, fmt.Errorf("%w: none of its %d subjects is in %s: push the image first, or name the repository that it is in",

@@ -35,7 +35,8 @@ type dialect struct {
 	lost     func(error) bool // a race against another transaction was lost: run it again
 	stale    func(error) bool // it is the connection's fault: another may do better
 
-	goose database.Dialect
+	goose  database.Dialect
+	tables string // lists the names of the tables that are there
 }
 
 // sql returns query as the database takes it.
@@ -74,10 +75,35 @@ func (d *dialect) migrate(ctx context.Context, db *sql.DB, options ...goose.Prov
 	if err != nil {
 		return err
 	}
+	if err := d.own(ctx, db); err != nil {
+		return err
+	}
 	for range migrateTries {
 		if err = up(ctx, provider); err == nil || ctx.Err() != nil {
 			break
 		}
+	}
+	return err
+}
+
+// own makes sure that the database is lodge's, or empty: its tables have plain names.
+func (d *dialect) own(ctx context.Context, db *sql.DB) error {
+	rows, err := db.QueryContext(ctx, d.tables)
+	var other string
+	var ours bool
+	err = each(rows, err, func(rows *sql.Rows) error {
+		var name string
+		err := rows.Scan(&name)
+		switch {
+		case name == "envelope":
+			ours = true
+		case name != goose.DefaultTablename && !strings.HasPrefix(name, "sqlite_"):
+			other = name
+		}
+		return err
+	})
+	if err == nil && !ours && other != "" {
+		err = fmt.Errorf("another program's tables are in it, such as %q: give lodge a database of its own", other)
 	}
 	return err
 }

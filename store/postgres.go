@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"errors"
-	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -14,6 +13,8 @@ import (
 	"github.com/pressly/goose/v3"
 	"github.com/pressly/goose/v3/database"
 	"github.com/pressly/goose/v3/lock"
+
+	"github.com/lodgehq/lodge"
 )
 
 // postgresDialect reads the clock as it stands at the beginning of each statement, which
@@ -33,6 +34,7 @@ var postgresDialect = &dialect{
 	lost:     lostRace,
 	stale:    readOnly,
 	goose:    database.DialectPostgres,
+	tables:   `SELECT tablename FROM pg_tables WHERE schemaname = current_schema()`,
 }
 
 // settings make a commit durable also where the server's default does not, and end the
@@ -43,11 +45,6 @@ const settings = `SELECT set_config('synchronous_commit', 'on', false) WHERE cur
 
 func openPostgres(ctx context.Context, s *Store, address string) error {
 	s.dialect = postgresDialect
-	u, err := url.Parse(address)
-	if err != nil {
-		return errors.New("the address is no URL") // the error would show the password
-	}
-	s.name = u.Redacted()
 	config, err := pgx.ParseConfig(address)
 	if err != nil {
 		return err
@@ -63,7 +60,11 @@ func openPostgres(ctx context.Context, s *Store, address string) error {
 	if err != nil {
 		return err
 	}
-	return s.dialect.migrate(ctx, s.db, goose.WithSessionLocker(locker))
+	err = s.dialect.migrate(ctx, s.db, goose.WithSessionLocker(locker))
+	if unreachable := (*pgconn.ConnectError)(nil); errors.As(err, &unreachable) {
+		return &lodge.Error{Class: lodge.ClassRetry, Code: "store-unreachable", Message: lodge.OneLine(err.Error()), Err: err}
+	}
+	return err
 }
 
 // lostRace tells whether err is a deadlock, or a row that somebody else has just made.

@@ -31,6 +31,7 @@ var sqliteDialect = &dialect{
 	lost:    func(error) bool { return false },
 	stale:   readOnlyFile,
 	goose:   database.DialectSQLite3,
+	tables:  `SELECT name FROM sqlite_schema WHERE type = 'table'`,
 }
 
 const (
@@ -60,15 +61,18 @@ func readOnlyFile(err error) bool {
 
 func openSQLite(ctx context.Context, s *Store, address string) (err error) {
 	path := strings.TrimPrefix(address, "sqlite:")
-	s.name, s.dialect = path, sqliteDialect
+	s.dialect = sqliteDialect
 	if err := registerClock(); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return err
 	}
-	if _, err := os.Stat(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err // SQLite's own words don't say why
+	switch info, err := os.Stat(path); { // SQLite's own words don't say why
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return err
+	case err == nil && info.IsDir():
+		return errors.New("it is a folder: name a file")
 	}
 	// FULL: a commit is on the disk when it returns. WAL: reads go on meanwhile.
 	if s.db, err = openFile(dsn(path, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)",
@@ -78,7 +82,7 @@ func openSQLite(ctx context.Context, s *Store, address string) (err error) {
 	}
 	s.db.SetMaxIdleConns(0) // one connection writes, and it is the writer's
 	if err := s.dialect.migrate(ctx, s.db); err != nil {
-		return err
+		return cantOpen(path, err)
 	}
 	if s.reads, err = openFile(dsn(path, "_pragma=query_only(1)")); err != nil {
 		return err
@@ -86,6 +90,18 @@ func openSQLite(ctx context.Context, s *Store, address string) (err error) {
 	s.reads.SetMaxOpenConns(s.dialect.readers)
 	s.reads.SetMaxIdleConns(s.dialect.readers)
 	return nil
+}
+
+// cantOpen says why a file can't be opened, where the system knows more than SQLite.
+func cantOpen(path string, err error) error {
+	if e, ok := errors.AsType[*sqlite.Error](err); !ok || e.Code()&0xff != sqlite3.SQLITE_CANTOPEN {
+		return err
+	}
+	f, why := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if why != nil {
+		return why
+	}
+	return errors.Join(err, f.Close())
 }
 
 // connector opens connections that leave the -wal and -shm files where they are when they

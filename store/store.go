@@ -20,6 +20,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 )
@@ -36,15 +37,62 @@ type Store struct {
 	fence   fence // see Under
 }
 
+func isPostgres(address string) bool {
+	scheme, _, named := strings.Cut(address, ":")
+	return named && (scheme == "postgres" || scheme == "postgresql")
+}
+
+// CheckAddress says what is wrong with an address, as far as that shows without opening it. It
+// does not repeat what may hold a password.
+func CheckAddress(address string) error {
+	if !isPostgres(address) {
+		if strings.TrimPrefix(address, "sqlite:") == "" {
+			return errors.New("want sqlite:PATH: there is no path")
+		}
+		return nil
+	}
+	const form = "want postgres://USER@HOST/DATABASE"
+	u, err := url.Parse(address)
+	switch {
+	case !strings.Contains(address, "://"):
+		return errors.New(form)
+	case err != nil:
+		return errors.New(form + ": it is no URL; in a password, write what is no letter or digit as %XX")
+	case strings.Trim(u.Path, "/") == "" && !u.Query().Has("dbname"):
+		return errors.New(form + ": it names no database")
+	}
+	return nil
+}
+
+// Name returns an address without the password that may be in it, for people.
+func Name(address string) string {
+	if !isPostgres(address) {
+		return strings.TrimPrefix(address, "sqlite:")
+	}
+	u, err := url.Parse(address)
+	if err != nil {
+		return "postgres"
+	}
+	if q := u.Query(); q.Has("password") {
+		q.Set("password", "xxxxx")
+		u.RawQuery = q.Encode()
+	}
+	return u.Redacted()
+}
+
 // Open opens the database at address, sqlite:PATH (or PATH alone) or postgres://…, and
 // brings its schema up to date; several may do so at once. A SQLite file is created with
-// its folder where it is missing.
+// its folder where it is missing. A database that does not answer is a *lodge.Error of class
+// retry; one that holds another program's tables is refused.
 func Open(ctx context.Context, address string) (*Store, error) {
+	if err := CheckAddress(address); err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
 	open := openSQLite
-	if strings.HasPrefix(address, "postgres://") || strings.HasPrefix(address, "postgresql://") {
+	if isPostgres(address) {
 		open = openPostgres
 	}
-	s := &Store{queries: &queries{stmts: map[string]*sql.Stmt{}}, repeats: newRepeats()}
+	s := &Store{name: Name(address), queries: &queries{stmts: map[string]*sql.Stmt{}}, repeats: newRepeats()}
 	if err := open(ctx, s, address); err != nil {
 		return nil, errors.Join(fmt.Errorf("store %s: %w", s.name, err), s.Close())
 	}

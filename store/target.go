@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
+	"log/slog"
 	"strings"
 	"time"
 
@@ -12,9 +13,11 @@ import (
 
 // Register makes target known. A target is the
 // same when its address is; another name for it is a renaming. A log may move to
-// another address under its name (a new shard), a repository may not.
+// another address under its name (a new shard), which is warned of; a repository may not.
 func (s *Store) Register(ctx context.Context, target lodge.Target) error {
-	return s.do(ctx, &operation{alone: true, run: func(t *tx) error {
+	var moved string
+	err := s.do(ctx, &operation{alone: true, run: func(t *tx) error {
+		moved = ""
 		var id int64
 		var name string
 		found, err := t.get(`SELECT id, name FROM target WHERE address = ? AND kind = ?`,
@@ -34,6 +37,7 @@ func (s *Store) Register(ctx context.Context, target lodge.Target) error {
 		case taken && (found || target.Kind != lodge.KindLog):
 			return fmt.Errorf("target %q has been %s so far: give %s another name", target.Name, address, target.Address)
 		case taken:
+			moved = address
 			err = t.moveLog(other, address, target.Address)
 		case found:
 			_, err = t.exec(`UPDATE target SET name = ? WHERE id = ?`, target.Name, id)
@@ -43,6 +47,11 @@ func (s *Store) Register(ctx context.Context, target lodge.Target) error {
 		}
 		return err
 	}})
+	if err == nil && moved != "" {
+		slog.Warn("this log had another address so far: what was lodged there counts as lodged here. Give a log that is quite another one another name",
+			"target", target.Name, "was", moved, "is", target.Address)
+	}
+	return err
 }
 
 // moveLog gives a log another address, with all that is known of its shards. What was wrong with
