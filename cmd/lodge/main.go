@@ -14,6 +14,8 @@ import (
 	"unicode"
 
 	"github.com/spf13/cobra"
+
+	"github.com/lodgehq/lodge"
 )
 
 // The exit statuses, in the order in which they take precedence.
@@ -72,10 +74,11 @@ func misused(format string, args ...any) error {
 	return usageError{err: fmt.Errorf(format, args...), show: true}
 }
 
-// unreadable says that something which the command line names is wrong.
+// unreadable says that something which the command line names is wrong, unless that is mended by
+// waiting.
 func unreadable(err error) error {
-	if err == nil {
-		return nil
+	if err == nil || lodge.Classify(err).Class == lodge.ClassRetry {
+		return err
 	}
 	return usageError{err: err}
 }

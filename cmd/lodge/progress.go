@@ -16,6 +16,7 @@ import (
 const (
 	redraw  = 100 * time.Millisecond // of the progress bar
 	patient = 2 * time.Second        // without progress, before it is said why
+	slow    = 10 * time.Second       // that an attempt may take without a word
 )
 
 // bar is a progress bar on a terminal; without one it draws nothing.
@@ -120,12 +121,13 @@ func (r *report) explain(ctx context.Context, n *node.Node, after int64) (next i
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range found {
-		if r.open[d.ID] == 0 || !d.State.Live() || d.Err == nil {
+		reason := waitsFor(d, time.Since(r.bar.progressed))
+		if r.open[d.ID] == 0 || reason == "" {
 			continue
 		}
-		if d.Err.Message != r.bar.reason {
-			r.bar.reason = d.Err.Message
-			r.say("waiting: " + why(d, time.Now()))
+		if reason != r.bar.reason {
+			r.bar.reason = reason
+			r.say("waiting: " + why(d, reason, time.Now()))
 		}
 		return 0
 	}
@@ -135,8 +137,22 @@ func (r *report) explain(ctx context.Context, n *node.Node, after int64) (next i
 	return found[page-1].ID
 }
 
-func why(d lodge.Delivery, now time.Time) string {
-	text := d.Target.Name + ": " + d.Err.Message
+// waitsFor says why a delivery is not verified yet, after so long without progress; "" where there
+// is nothing to say.
+func waitsFor(d lodge.Delivery, idle time.Duration) string {
+	switch {
+	case !d.State.Live():
+		return ""
+	case d.Err != nil:
+		return d.Err.Message
+	case d.State == lodge.Sending && idle > slow:
+		return "an attempt is under way, unless it was cut off"
+	}
+	return ""
+}
+
+func why(d lodge.Delivery, reason string, now time.Time) string {
+	text := d.Target.Name + ": " + reason
 	if left := d.Due.Sub(now).Round(time.Second); left > 0 {
 		text += fmt.Sprintf(", next try in %s", left)
 	}

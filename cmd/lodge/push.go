@@ -8,7 +8,6 @@ import (
 	"os/signal"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -19,6 +18,7 @@ import (
 	"github.com/lodgehq/lodge"
 	"github.com/lodgehq/lodge/dsse"
 	"github.com/lodgehq/lodge/node"
+	"github.com/lodgehq/lodge/store"
 )
 
 // pushFlags are the flags of push.
@@ -74,7 +74,7 @@ yet, 0 all delivered (new or existing); the first that applies.`,
 	flags := cmd.Flags()
 	flags.StringVar(&f.key, "key", "", "`PEM` file of the public key that verifies the envelopes")
 	flags.StringArrayVar(&f.scopes, "scope", nil, "`SCOPE` of its events (component:openssl) instead of the derived ones; those of later pushes are added (without --scope: the derived ones); repeatable")
-	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be sent where; nothing is sent or stored")
+	flags.BoolVar(&f.dryRun, "dry-run", false, "say what would be sent where, were it not there already; nobody is asked, and nothing sent or stored")
 	flags.DurationVar(&f.wait, "wait", time.Minute, "how long to wait for delivery; 0 accepts only")
 	f.output.flag(cmd)
 	return cmd
@@ -114,7 +114,7 @@ func (a *app) push(ctx context.Context, f pushFlags, args []string) error {
 		node:   n,
 		ways:   submissions(f, key, routes),
 		memory: semaphore.NewWeighted(maxHeld),
-		report: newReport(a, f.output, strings.TrimPrefix(c.Store, "sqlite:")),
+		report: newReport(a, f, store.Name(c.Store)),
 	}
 	err = b.run(ctx, reader{stdin: a.stdin, note: b.report.note}, args, f.wait)
 	return errors.Join(err, n.Close())
@@ -306,8 +306,13 @@ func (b *batch) stands(ctx context.Context, id int64) (lodge.Delivery, error) {
 		return d, err
 	}
 	held, err := b.node.Held(ctx, d.Target.Address)
-	if held != nil {
+	switch {
+	case held != nil:
 		d.Err = held
+	case d.Err != nil && d.Err.Class == lodge.ClassHeld: // it was when it was tried last
+		last := *d.Err
+		last.Class = lodge.ClassRetry
+		d.Err = &last
 	}
 	return d, err
 }

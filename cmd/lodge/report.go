@@ -37,6 +37,7 @@ type report struct {
 	app   *app
 	json  bool
 	store string
+	waits bool // for deliveries
 	began time.Time
 
 	mu sync.Mutex
@@ -70,8 +71,8 @@ type counts struct {
 	faults     int
 }
 
-func newReport(a *app, output format, store string) *report {
-	r := &report{app: a, json: output.json(), store: store, began: time.Now(), open: map[int64]int{}, held: map[string]*lodge.Error{}, reading: true}
+func newReport(a *app, f pushFlags, store string) *report {
+	r := &report{app: a, json: f.output.json(), store: store, waits: f.wait > 0, began: time.Now(), open: map[int64]int{}, held: map[string]*lodge.Error{}, reading: true}
 	if f, ok := a.stderr.(*os.File); ok && !r.json && term.IsTerminal(int(f.Fd())) {
 		r.bar.terminal = f
 	}
@@ -223,7 +224,11 @@ func (r *report) end() error {
 		r.say("not all of the input was taken in")
 	}
 	if r.pending > 0 {
-		r.say(fmt.Sprintf("%d of %d not delivered yet, and safe in %s: run the same command again to go on", r.pending, r.total, r.store))
+		next := "run the same command again to go on"
+		if !r.waits {
+			next = "lodge serve goes on with it, or the same command without --wait 0"
+		}
+		r.say(fmt.Sprintf("%d of %d not delivered yet, and safe in %s: %s", r.pending, r.total, r.store, next))
 	}
 	return r.status()
 }

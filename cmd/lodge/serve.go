@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/lodgehq/lodge/node"
+	"github.com/lodgehq/lodge/store"
 	"github.com/lodgehq/lodge/web"
 )
 
@@ -75,7 +76,7 @@ func (a *app) serveTargets(ctx context.Context, n *node.Node, c node.Config, che
 	ctx, stop := signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
 	defer stop()
 	context.AfterFunc(ctx, stop) // so the second signal ends the process at once
-	if err := a.print("serving %s\n", clean(c.Store)); err != nil {
+	if err := a.print("serving %s\n", clean(store.Name(c.Store))); err != nil {
 		return err
 	}
 	g, ctx := errgroup.WithContext(ctx)
