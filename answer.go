@@ -77,7 +77,7 @@ func neverSent(err error) bool {
 		return record.Conn != nil // else it may stand in the place of an answer
 	case errors.As(err, &dns), errors.As(err, &verify), errors.As(err, &authority), errors.As(err, &certificate), errors.As(err, &host):
 		return true
-	case errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, http.ErrSchemeMismatch):
+	case errors.Is(err, syscall.ECONNREFUSED):
 		return true
 	}
 	return errors.As(err, &op) && op.Op == "dial"

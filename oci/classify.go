@@ -28,6 +28,8 @@ const (
 const (
 	codeSubjectMissing = "subject-missing"
 	codeUnauthorized   = "unauthorized"
+	codeIndexFull      = "index-full"
+	codeIndexInvalid   = "index-invalid"
 )
 
 // errCredentials marks credentials that could not be read.

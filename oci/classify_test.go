@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -155,6 +156,94 @@ func TestClassifyBrokenTLS(t *testing.T) {
 	}
 	_, err = publish(t.Context(), r, s.attestation(1), s.image)
 	if e := lodge.Classify(err); e == nil || e.Class != lodge.ClassUnknown || e.Code != "network" || !errors.Is(err, http.ErrSchemeMismatch) {
+		t.Errorf("error %#v", err)
+	}
+}
+
+// refusing applies the writes that it is asked to refuse.
+type refusing struct {
+	path   string // begins so
+	status int
+	blind  bool // nothing can be read there afterwards
+	done   *atomic.Bool
+}
+
+func (f refusing) RoundTrip(r *http.Request) (*http.Response, error) {
+	here := strings.HasPrefix(r.URL.Path, "/v2/app/manifests/"+f.path)
+	if here && f.blind && f.done.Load() && r.Method != http.MethodPut {
+		return &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+	}
+	res, err := http.DefaultTransport.RoundTrip(r)
+	if err != nil || !here || r.Method != http.MethodPut || f.done.Swap(true) {
+		return res, err
+	}
+	return &http.Response{StatusCode: f.status, Header: http.Header{}, Body: res.Body, Request: r}, nil
+}
+
+// TestRefusedAndApplied: a refusal for good of what was applied all the same is no end of it: what
+// can be seen counts, and where nothing can be seen, nothing is known.
+func TestRefusedAndApplied(t *testing.T) {
+	for name, path := range map[string]string{"manifest": "sha256:", "index": "sha256-"} {
+		for _, blind := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, blind %v", name, blind), func(t *testing.T) {
+				s := newServer(t, false)
+				att := s.attestation(1)
+				r := s.open(oci.Options{})
+				intent, err := r.Plan(t.Context(), att, s.image)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if name == "manifest" {
+					path = intent.Manifest.String()
+				}
+				r = s.open(oci.Options{Transport: refusing{path, http.StatusUnprocessableEntity, blind, new(atomic.Bool)}})
+				receipt, err := r.Send(t.Context(), att.Key, att.Signer, s.image, intent)
+				if blind {
+					if e := lodge.Classify(err); e == nil || e.Class != lodge.ClassUnknown {
+						t.Errorf("error %#v", err)
+					}
+					return
+				}
+				if got := s.referrers(); err != nil || !slices.Equal(got, []string{receipt.Digest.String()}) {
+					t.Errorf("referrers %q, %v", got, err)
+				}
+			})
+		}
+	}
+}
+
+// TestClassifyRedirected: a manifest has left when the registry sends it elsewhere, whatever becomes of
+// it there.
+func TestClassifyRedirected(t *testing.T) {
+	for _, status := range []int{303, 307} {
+		s := newServer(t, true)
+		s.hook(func(w http.ResponseWriter, r *http.Request) bool {
+			if r.Method != http.MethodPut || !strings.Contains(r.URL.Path, "/manifests/") {
+				return false
+			}
+			http.Redirect(w, r, "http://127.0.0.1:1/", status)
+			return true
+		})
+		_, err := publish(t.Context(), s.open(oci.Options{}), s.attestation(1), s.image)
+		if e := lodge.Classify(err); e == nil || e.Class != lodge.ClassUnknown {
+			t.Errorf("HTTP %d: error %#v", status, err)
+		}
+	}
+}
+
+// TestClassifyPlainHTTP: that a registry speaks no TLS is said in the words that help.
+func TestClassifyPlainHTTP(t *testing.T) {
+	s := newServer(t, true)
+	transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+		return (&net.Dialer{}).DialContext(ctx, network, s.host)
+	}}
+	defer transport.CloseIdleConnections()
+	r, err := oci.New("registry.test/app", oci.Options{Transport: transport})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.Subjects(t.Context(), []lodge.Digest{s.image})
+	if e := lodge.Classify(err); e == nil || e.Class != lodge.ClassRetry || e.Code != "unreachable" || !errors.Is(err, http.ErrSchemeMismatch) {
 		t.Errorf("error %#v", err)
 	}
 }

@@ -2,6 +2,8 @@ package oci
 
 import (
 	"context"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -82,7 +84,8 @@ func (b *busyError) Error() string {
 	return text
 }
 
-// unsentError is what a request ended with of which nothing has left.
+// unsentError is what a request ended with of which nothing has left, nor of one that was
+// redirected to it.
 type unsentError struct{ error }
 
 func (u *unsentError) Unwrap() error { return u.error }
@@ -96,9 +99,12 @@ func (t answerTransport) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, sent := lodge.TraceSent(req.Context())
 	resp, err := t.next.RoundTrip(req.WithContext(ctx))
 	switch {
-	case err != nil && sent(err):
+	case err != nil && (req.Response != nil || sent(err)): // what was redirected has left
 		return nil, err
 	case err != nil:
+		if record, ok := errors.AsType[tls.RecordHeaderError](err); ok && string(record.RecordHeader[:]) == "HTTP/" {
+			err = http.ErrSchemeMismatch // net/http says so only of what it sees at once
+		}
 		return nil, &unsentError{err}
 	}
 	switch s := resp.StatusCode; {

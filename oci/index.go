@@ -153,7 +153,7 @@ func (x *index) replace(ctx context.Context, page *indexPage, raw []byte) (other
 const watchEvery = 5 * time.Millisecond
 
 func (x *index) full(size int64) error {
-	return lodge.Errorf(lodge.ClassPermanent, "index-full",
+	return lodge.Errorf(lodge.ClassPermanent, codeIndexFull,
 		"%s has no room for another attestation of %s: the index %s would have %d bytes (at most %d, about 10,000 referrers); "+
 			"delete some, or use a registry with the Referrers API", x.repo, x.subject, x.tag(), size, maxManifest)
 }
@@ -177,7 +177,7 @@ func (x *index) read(ctx context.Context) (*indexPage, error) {
 		return last, nil
 	}
 	if desc.MediaType != ocispec.MediaTypeImageIndex {
-		return nil, lodge.Errorf(lodge.ClassPermanent, "index-invalid",
+		return nil, lodge.Errorf(lodge.ClassPermanent, codeIndexInvalid,
 			"the tag %s of %s is no referrers index but %s: it is left alone; remove it to attach anything to %s",
 			x.tag(), x.repo, desc.MediaType, x.subject)
 	}
@@ -199,7 +199,7 @@ func (x *index) read(ctx context.Context) (*indexPage, error) {
 	}
 	page := &indexPage{digest: digest.FromBytes(raw)}
 	if err := page.parse(raw); err != nil {
-		return nil, lodge.Errorf(lodge.ClassPermanent, "index-invalid", "the referrers index %s of %s: %w", x.tag(), x.repo, err)
+		return nil, lodge.Errorf(lodge.ClassPermanent, codeIndexInvalid, "the referrers index %s of %s: %w", x.tag(), x.repo, err)
 	}
 	x.mu.Lock()
 	x.last = page

@@ -153,11 +153,15 @@ func (r *Repository) place(ctx context.Context, a artifact) error {
 		return nil
 	}
 	// The answer may be wrong in both directions; the registry's state is not.
-	if there, err := manifests.Exists(ctx, a.desc); err == nil && there {
+	there, unseen := manifests.Exists(ctx, a.desc)
+	if unseen == nil && there {
 		return nil
 	}
 	e := r.classify(writing, pushed)
-	if lodge.Classify(e).Class == lodge.ClassPermanent && !r.hasBlobs(ctx, a) {
+	switch final := lodge.Classify(e).Class.Final(); {
+	case final && unseen != nil:
+		return inDoubt(e)
+	case final && !r.hasBlobs(ctx, a):
 		// Registries collect garbage, and some call what is missing then an invalid manifest.
 		return lodge.Errorf(lodge.ClassRetry, "blob-missing", "%w", pushed)
 	}
@@ -265,17 +269,32 @@ func (r *Repository) list(ctx context.Context, subject lodge.Digest, desc ocispe
 		}
 		settled = false
 		if err := x.add(ctx, desc); err != nil {
-			return err
+			// The answer may be wrong in both directions; what is listed is not.
+			listed, unseen := r.listed(ctx, subject, manifest)
+			switch {
+			case unseen != nil:
+				return err
+			case !listed:
+				return &unlistedError{err}
+			}
 		}
 	}
 	return lodge.Errorf(lodge.ClassUnknown, "unlisted", "%s has %s and does not list it for %s", r, desc.Digest, subject)
 }
 
+// unlistedError is why a registry does not list what it is proven not to list.
+type unlistedError struct{ error }
+
+func (u *unlistedError) Unwrap() error { return u.error }
+
 // inDoubt turns "not applied" into "perhaps applied": the manifest is there by now, and a
-// registry with the Referrers API lists it.
+// registry with the Referrers API lists it. A refusal is the end of it only where the list is
+// known not to have it.
 func inDoubt(err error) error {
 	e := *lodge.Classify(err)
-	if e.Class == lodge.ClassRetry {
+	unlisted := (*unlistedError)(nil)
+	known := errors.As(err, &unlisted) || e.Code == codeIndexFull || e.Code == codeIndexInvalid
+	if e.Class == lodge.ClassRetry || e.Class.Final() && !known {
 		e.Class = lodge.ClassUnknown
 	}
 	return &e

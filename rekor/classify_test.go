@@ -224,6 +224,7 @@ func TestClassifyOwnTransport(t *testing.T) {
 		{x509.UnknownAuthorityError{}, lodge.ClassRetry},
 		{tls.RecordHeaderError{Conn: &net.TCPConn{}}, lodge.ClassRetry}, // of the handshake
 		{tls.RecordHeaderError{}, lodge.ClassUnknown},
+		{tls.RecordHeaderError{RecordHeader: [5]byte([]byte("HTTP/"))}, lodge.ClassUnknown}, // net/http makes another one of it
 		{&net.OpError{Op: "read", Err: syscall.ECONNRESET}, lodge.ClassUnknown},
 		{io.EOF, lodge.ClassUnknown},
 		{context.DeadlineExceeded, lodge.ClassUnknown},
