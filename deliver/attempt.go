@@ -15,6 +15,7 @@ type attempt struct {
 	base  context.Context // ends when the engine stops
 	job   lodge.Job
 	first bool // no attempt has failed since it was queued
+	sent  bool // something may have left in this attempt
 }
 
 func (l *lane) newAttempt(base context.Context, job lodge.Job) *attempt {
@@ -94,6 +95,7 @@ func (a *attempt) write(intent lodge.Intent) (context.Context, context.CancelFun
 	if left := time.Until(a.job.Lease); left < lease/2 {
 		return nil, nil, aside{lodge.Errorf(lodge.ClassRetry, "lease", "only %s of the lease are left", left.Round(time.Millisecond))}
 	}
+	a.sent = true
 	ctx, cancel := context.WithDeadline(a.base, a.job.Lease)
 	return ctx, cancel, nil
 }
@@ -108,7 +110,7 @@ func (a *attempt) expired() error {
 	if a.job.Err != nil {
 		last = a.job.Err.Message
 	}
-	return aside{lodge.Errorf(lodge.ClassPermanent, "deadline", "it could not be delivered in %s: %s", a.Deadline, last)}
+	return lodge.Errorf(lodge.ClassPermanent, "deadline", "it could not be delivered in %s: %s", a.Deadline, last)
 }
 
 // fail makes the transition that an error asks for.
@@ -140,20 +142,25 @@ func (a *attempt) fail(err error) {
 		slog.Error("transition not written; the delivery is taken up again after its lease", "delivery", a.job.ID, "error", err)
 	}
 	a.blame(v.blame, failure, now)
-	switch other := (aside{}); {
-	case d.State != lodge.Failed:
-	case errors.As(err, &other):
-		a.spare()
-	default:
-		a.resume() // the target is well enough to refuse it
+	if d.State == lodge.Failed {
+		a.probed()
 	}
 }
 
-// resume takes a held target up again of which this attempt was the probe: it has answered.
-func (a *attempt) resume() {
-	if !a.job.Probe {
-		return
+// probed draws the conclusion of a probe of a held target that has come to an end. The target takes
+// requests again where it has taken this one, or refused it for good.
+func (a *attempt) probed() {
+	switch {
+	case !a.job.Probe:
+	case a.sent:
+		a.resume()
+	default:
+		a.spare()
 	}
+}
+
+// resume takes a held target up again.
+func (a *attempt) resume() {
 	if err := a.engine.config.Store.ResumeMended(context.Background(), a.Target.Target, time.Now()); err != nil {
 		slog.Error("target could not be resumed", "target", a.Name, "error", err)
 		return
@@ -162,12 +169,9 @@ func (a *attempt) resume() {
 	a.nudge()
 }
 
-// spare lets another delivery be the probe of a held target at once, for this one has ended
-// without asking it.
+// spare lets another delivery be the probe at once: what could be read, or was not even asked, says
+// nothing about whether the target takes requests.
 func (a *attempt) spare() {
-	if !a.job.Probe {
-		return
-	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.probe, a.patience = time.Time{}, a.patience/2

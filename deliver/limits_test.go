@@ -89,6 +89,37 @@ func TestProbeAsks(t *testing.T) {
 	})
 }
 
+// TestReadIsNoProbe: that a log can be read says nothing of whether it takes requests.
+func TestReadIsNoProbe(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		i, stop := w.open(w.newPath(), nil)
+		defer stop()
+		w.log.Inject(logtest.Fault{Lose: true, Apply: true, Count: 3})
+		var accepted []lodge.Accepted
+		for k := range 3 {
+			accepted = append(accepted, i.accept(w.statement(k), false)...)
+		}
+		pass(time.Second)
+		w.leaves(3)
+		w.log.Inject(logtest.Fault{Status: 401, Count: -1})
+		last := i.push(w.statement(3), false)
+		pass(30 * time.Minute)
+		for k := range accepted {
+			accepted[k].Delivery = i.await(accepted[k].Delivery)
+		}
+		w.verified(accepted...)
+		if code, _, err := i.store.Held(t.Context(), logAddress); code == "" || err != nil {
+			t.Errorf("resumed by what was read: %v", err)
+		}
+		w.log.Heal()
+		pass(20 * time.Minute)
+		last[0].Delivery = i.await(last[0].Delivery)
+		w.verified(last...)
+		i.resumedOnce()
+		w.leaves(4)
+	})
+}
+
 // TestDeadlineBeginsAnew: whoever hands in again what was given up after its deadline gets
 // all of that time once more.
 func TestDeadlineBeginsAnew(t *testing.T) {

@@ -28,7 +28,6 @@ func (a *attempt) toLog(ctx context.Context) error {
 			return err
 		}
 		if found.Entry != nil {
-			defer a.spare()
 			return a.arrived(found, att)
 		}
 	}
@@ -37,14 +36,15 @@ func (a *attempt) toLog(ctx context.Context) error {
 	}
 	intent, err := a.planEntry(ctx, att)
 	if err != nil {
-		return unasked(err)
+		return err
 	}
 	found, err := a.Log.Find(ctx, att, intent)
 	if err != nil {
 		return searchFailed(err)
 	}
 	if found.Entry != nil {
-		return a.shown(found, att)
+		a.answered()
+		return a.arrived(found, att)
 	}
 	if a.job.State == lodge.Placed {
 		return lodge.Errorf(lodge.ClassUnknown, "not-integrated", "the log has promised the entry and has not integrated it yet")
@@ -82,13 +82,13 @@ func (a *attempt) planEntry(ctx context.Context, att *bundle.Attestation) (lodge
 // sendEntry submits what is absent.
 func (a *attempt) sendEntry(ctx context.Context, att *bundle.Attestation, intent lodge.Intent, absent rekor.Found) error {
 	if err := a.Log.Admit(ctx, att); err != nil {
-		return unasked(err)
+		return err
 	}
 	if a.job.Intent != nil {
 		// The same bytes as before, to the shard that takes entries now.
 		now, err := a.Log.Plan(ctx, att)
 		if err != nil {
-			return unasked(err)
+			return err
 		}
 		intent.LogID, intent.ReadURL = now.LogID, now.ReadURL
 	}
@@ -107,16 +107,8 @@ func (a *attempt) sendEntry(ctx context.Context, att *bundle.Attestation, intent
 		return err
 	}
 	a.took(time.Since(sent))
-	return a.shown(rekor.Found{Entry: entry}, att)
-}
-
-// unasked returns what a plan failed with. A log that could not be opened for it is to blame, but
-// what is refused for good is refused here, and the log has not been asked.
-func unasked(err error) error {
-	if lodge.Classify(err).Class.Final() {
-		return aside{err}
-	}
-	return err
+	a.answered()
+	return a.arrived(rekor.Found{Entry: entry}, att)
 }
 
 // known looks for the log's entry where it costs the log nothing: in the bundle that came
@@ -239,16 +231,6 @@ func publicKey(sub lodge.Submission) (*dsse.PublicKey, error) {
 	return dsse.ParsePublicKey(sub.SPKI)
 }
 
-// shown records what the log itself has answered with, which shows that it is well.
-func (a *attempt) shown(found rekor.Found, own *bundle.Attestation) error {
-	a.answered()
-	if err := a.arrived(found, own); err != nil {
-		return err
-	}
-	a.resume()
-	return nil
-}
-
 // arrived records that the log has the entry: proven, or promised so far. own is what was
 // accepted, which the entry may hold under another signature.
 func (a *attempt) arrived(found rekor.Found, own *bundle.Attestation) (err error) {
@@ -268,7 +250,11 @@ func (a *attempt) arrived(found rekor.Found, own *bundle.Attestation) (err error
 			return err
 		}
 	}
-	return a.advance(change)
+	if err := a.advance(change); err != nil {
+		return err
+	}
+	a.probed()
+	return nil
 }
 
 // sameSignature tells whether both carry the same signature under the same certificate.

@@ -95,7 +95,7 @@ func (a *attempt) published(receipt lodge.OCIReceipt) error {
 	if err := a.advance(lodge.Change{Delivery: d, Events: []lodge.Event{lodge.PublishedEvent(d, time.Now())}}); err != nil {
 		return err
 	}
-	a.resume()
+	a.probed()
 	return nil
 }
 
