@@ -24,8 +24,8 @@ import (
 // Config is a node's configuration: lodge.yaml. Unknown fields are refused. Relative
 // paths of files in it are relative to the folder it is in.
 type Config struct {
-	// Store is where envelopes, deliveries and receipts are kept: sqlite:PATH, or
-	// postgres://… for several nodes that share the work.
+	// Store is where envelopes, deliveries and receipts are kept: sqlite:PATH (in a file, beside
+	// it where it is relative), or postgres://… for several nodes that share the work.
 	Store string `yaml:"store"`
 	// Signers are whose envelopes are accepted besides those under a key given with the
 	// envelope. With none, an envelope needs such a key, or a certificate.
@@ -204,7 +204,10 @@ type Duration time.Duration
 
 // UnmarshalYAML implements yaml.NodeUnmarshaler, which knows the place in the file.
 func (d *Duration) UnmarshalYAML(node ast.Node) error {
-	text := node.GetToken().Value
+	var text string
+	if err := yaml.NodeToValue(node, &text); err != nil {
+		return err
+	}
 	parsed, err := time.ParseDuration(text)
 	at := node.GetToken().Position
 	switch {

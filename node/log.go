@@ -243,11 +243,17 @@ type shard struct {
 // newShard reads what the shard is verified with. There is none that is believed without.
 func (n *Node) newShard(ctx context.Context, c Log) (s shard, err error) {
 	s.Log = c
-	if s.url, err = url.Parse(c.URL); err != nil || s.url.Host == "" {
+	if s.url, err = url.Parse(c.URL); err == nil && s.url.Host == "" {
 		return s, fmt.Errorf("log URL %q: want http(s)://host", c.URL)
 	}
-	if s.url.User != nil {
-		return s, fmt.Errorf("log URL %s: leave user and password out: the URL is the log's name in events and receipts", s.url.Redacted())
+	for _, raw := range append([]string{c.URL, c.ReadURL}, c.Mirrors...) {
+		u, err := url.Parse(raw)
+		switch {
+		case err != nil:
+			return s, errors.New("log URL: it is no URL: want http(s)://host") // there may be a password in it
+		case u.User != nil:
+			return s, fmt.Errorf("log URL %s: leave user and password out: the URL is shown in events and receipts", u.Redacted())
+		}
 	}
 	switch {
 	case c.Key != "":

@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"embed"
+	"errors"
 	"fmt"
 	"io/fs"
 	"strconv"
@@ -86,24 +87,26 @@ func (d *dialect) migrate(ctx context.Context, db *sql.DB, options ...goose.Prov
 	return err
 }
 
+var errForeign = errors.New("another program's tables are in it")
+
 // own makes sure that the database is lodge's, or empty: its tables have plain names.
 func (d *dialect) own(ctx context.Context, db *sql.DB) error {
 	rows, err := db.QueryContext(ctx, d.tables)
 	var other string
-	var ours bool
+	ours := 0
 	err = each(rows, err, func(rows *sql.Rows) error {
 		var name string
 		err := rows.Scan(&name)
 		switch {
-		case name == "envelope":
-			ours = true
+		case name == "envelope", name == "delivery":
+			ours++
 		case name != goose.DefaultTablename && !strings.HasPrefix(name, "sqlite_"):
 			other = name
 		}
 		return err
 	})
-	if err == nil && !ours && other != "" {
-		err = fmt.Errorf("another program's tables are in it, such as %q: give lodge a database of its own", other)
+	if err == nil && ours < 2 && other != "" {
+		err = fmt.Errorf("%w, such as %q: give lodge a database of its own", errForeign, other)
 	}
 	return err
 }

@@ -34,7 +34,8 @@ var postgresDialect = &dialect{
 	lost:     lostRace,
 	stale:    readOnly,
 	goose:    database.DialectPostgres,
-	tables:   `SELECT tablename FROM pg_tables WHERE schemaname = current_schema()`,
+	tables: `SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema() WHERE c.relkind = 'r'
+		AND NOT EXISTS (SELECT 1 FROM pg_depend p WHERE p.objid = c.oid AND p.deptype = 'e')`, // not an extension's
 }
 
 // settings make a commit durable also where the server's default does not, and end the
@@ -61,7 +62,9 @@ func openPostgres(ctx context.Context, s *Store, address string) error {
 		return err
 	}
 	err = s.dialect.migrate(ctx, s.db, goose.WithSessionLocker(locker))
-	if unreachable := (*pgconn.ConnectError)(nil); errors.As(err, &unreachable) {
+	answer, answered := errors.AsType[*pgconn.PgError](err)
+	mistaken := answered && (answer.Code == "3D000" || strings.HasPrefix(answer.Code, "28")) // database, role, password
+	if unreachable := (*pgconn.ConnectError)(nil); errors.As(err, &unreachable) && !mistaken {
 		return &lodge.Error{Class: lodge.ClassRetry, Code: "store-unreachable", Message: lodge.OneLine(err.Error()), Err: err}
 	}
 	return err

@@ -74,6 +74,9 @@ func openSQLite(ctx context.Context, s *Store, address string) (err error) {
 	case err == nil && info.IsDir():
 		return errors.New("it is a folder: name a file")
 	}
+	if err := lookFirst(ctx, path); err != nil {
+		return err
+	}
 	// FULL: a commit is on the disk when it returns. WAL: reads go on meanwhile.
 	if s.db, err = openFile(dsn(path, "_txlock=immediate", "_pragma=journal_mode(WAL)", "_pragma=synchronous(FULL)",
 		"_pragma=foreign_keys(1)", fmt.Sprintf("_pragma=cache_size(-%d)", writeCache>>10),
@@ -90,6 +93,19 @@ func openSQLite(ctx context.Context, s *Store, address string) (err error) {
 	s.reads.SetMaxOpenConns(s.dialect.readers)
 	s.reads.SetMaxIdleConns(s.dialect.readers)
 	return nil
+}
+
+// lookFirst refuses a file of another program before anything about it is changed. What it can't
+// read is for Open to say: the file is read as it is, without those who may be at work on it.
+func lookFirst(ctx context.Context, path string) error {
+	db, err := sql.Open("sqlite", dsn(path, "mode=ro", "immutable=1"))
+	if err != nil {
+		return err
+	}
+	if err = sqliteDialect.own(ctx, db); !errors.Is(err, errForeign) {
+		err = nil
+	}
+	return errors.Join(err, db.Close())
 }
 
 // cantOpen says why a file can't be opened, where the system knows more than SQLite.

@@ -46,6 +46,9 @@ func isPostgres(address string) bool {
 // does not repeat what may hold a password.
 func CheckAddress(address string) error {
 	if !isPostgres(address) {
+		if strings.Contains(address, "://") {
+			return errors.New("want sqlite:PATH or postgres://USER@HOST/DATABASE")
+		}
 		if strings.TrimPrefix(address, "sqlite:") == "" {
 			return errors.New("want sqlite:PATH: there is no path")
 		}
@@ -58,7 +61,7 @@ func CheckAddress(address string) error {
 		return errors.New(form)
 	case err != nil:
 		return errors.New(form + ": it is no URL; in a password, write what is no letter or digit as %XX")
-	case strings.Trim(u.Path, "/") == "" && !u.Query().Has("dbname"):
+	case strings.Trim(u.Path, "/") == "" && u.Query().Get("dbname")+u.Query().Get("database")+u.Query().Get("service") == "":
 		return errors.New(form + ": it names no database")
 	}
 	return nil
@@ -73,10 +76,7 @@ func Name(address string) string {
 	if err != nil {
 		return "postgres"
 	}
-	if q := u.Query(); q.Has("password") {
-		q.Set("password", "xxxxx")
-		u.RawQuery = q.Encode()
-	}
+	u.RawQuery, u.Fragment, u.RawFragment = "", "", "" // there can be one in each
 	return u.Redacted()
 }
 

@@ -1,8 +1,14 @@
 package store_test
 
 import (
+	"crypto/sha256"
 	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
 	"net"
+	"net/url"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -18,11 +24,13 @@ func TestPostgres(t *testing.T) { storetest.Run(t, storetest.Postgres) }
 
 func TestOpenRefuses(t *testing.T) {
 	for address, cause := range map[string]string{
-		t.TempDir():        "it is a folder",
-		"sqlite:":          "there is no path",
-		"postgres:/u@h/d":  "want postgres://USER@HOST/DATABASE",
-		"postgres://u@h":   "it names no database",
-		"postgres://u@h:x": "it is no URL",
+		t.TempDir():              "it is a folder",
+		"sqlite:":                "there is no path",
+		"postgres:/u@h/d":        "want postgres://USER@HOST/DATABASE",
+		"postgres://u@h":         "it names no database",
+		"postgres://u@h:x":       "it is no URL",
+		"postgres://u@h?dbname=": "it names no database",
+		"Postgres://u@h/d":       "want sqlite:PATH or postgres://",
 		filepath.Join(t.TempDir(), "a\x00b", "lodge.db"): "invalid argument",
 	} {
 		s, err := store.Open(t.Context(), address)
@@ -43,8 +51,9 @@ func TestName(t *testing.T) {
 		"sqlite:/var/lodge.db":               "/var/lodge.db",
 		"/var/lodge.db":                      "/var/lodge.db",
 		"postgres://u:secret@h/d":            "postgres://u:xxxxx@h/d",
-		"postgres://u@h/d?password=secret":   "postgres://u@h/d?password=xxxxx",
-		"postgresql://u@h/d?sslmode=disable": "postgresql://u@h/d?sslmode=disable",
+		"postgres://u@h/d?password=sec;ret":  "postgres://u@h/d",
+		"postgres://u@h/d?password=se#cret":  "postgres://u@h/d",
+		"postgresql://u@h/d?sslmode=disable": "postgresql://u@h/d",
 		"postgres://u:secret%zz@h/d":         "postgres",
 	} {
 		if got := store.Name(address); got != want {
@@ -70,6 +79,20 @@ func TestOpenUnreachable(t *testing.T) {
 	}
 }
 
+// TestOpenMistaken: one that answers that it has no such database is a mistake.
+func TestOpenMistaken(t *testing.T) {
+	u, err := url.Parse(storetest.Postgres(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	u.Path = "/lodge_is_not_there"
+	_, err = store.Open(t.Context(), u.String())
+	saysWhy(t, err, "store "+store.Name(u.String()), "does not exist")
+	if e := lodge.Classify(err); e.Class == lodge.ClassRetry {
+		t.Errorf("error %#v", e)
+	}
+}
+
 // TestOpenForeign: what another program keeps is left alone.
 func TestOpenForeign(t *testing.T) {
 	t.Run("SQLite", func(t *testing.T) {
@@ -82,6 +105,23 @@ func TestOpenForeign(t *testing.T) {
 	})
 }
 
+// onDisk returns what a SQLite file begins with, and the names beside it.
+func onDisk(t *testing.T, path string) (state string) {
+	t.Helper()
+	raw, err := os.ReadFile(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return "" // it is no file
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	names, err := filepath.Glob(path + "*")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fmt.Sprintf("%x %q", sha256.Sum256(raw), names)
+}
+
 func foreign(t *testing.T, driver, dsn, address string) {
 	t.Helper()
 	db, err := sql.Open(driver, dsn)
@@ -92,8 +132,12 @@ func foreign(t *testing.T, driver, dsn, address string) {
 	if _, err := db.ExecContext(t.Context(), `CREATE TABLE customers (id int)`); err != nil {
 		t.Fatal(err)
 	}
+	before := onDisk(t, address)
 	_, err = store.Open(t.Context(), address)
-	saysWhy(t, err, "store "+address, `another program's tables are in it, such as "customers"`)
+	if after := onDisk(t, address); after != before {
+		t.Errorf("it was changed: %q, was %q", after, before)
+	}
+	saysWhy(t, err, "store "+store.Name(address), `another program's tables are in it, such as "customers"`)
 	if _, err := db.ExecContext(t.Context(), `DROP TABLE customers`); err != nil {
 		t.Fatal(err)
 	}

@@ -32,8 +32,5 @@ func Progress(total, verified, failed int, passed time.Duration, reading bool) s
 	return counts{total: total, verified: verified, failed: failed}.progress(passed, reading)
 }
 
-// WaitsFor is what whoever waits is told.
-var WaitsFor = waitsFor
-
 // Clean is what every text from outside goes through.
 var Clean = clean

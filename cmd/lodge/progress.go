@@ -16,7 +16,7 @@ import (
 const (
 	redraw  = 100 * time.Millisecond // of the progress bar
 	patient = 2 * time.Second        // without progress, before it is said why
-	slow    = 10 * time.Second       // that an attempt may take without a word
+	slow    = 10 * time.Second       // without progress or a reason, before it is said that there is none
 )
 
 // bar is a progress bar on a terminal; without one it draws nothing.
@@ -121,38 +121,27 @@ func (r *report) explain(ctx context.Context, n *node.Node, after int64) (next i
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range found {
-		reason := waitsFor(d, time.Since(r.bar.progressed))
-		if r.open[d.ID] == 0 || reason == "" {
+		if r.open[d.ID] == 0 || !d.State.Live() || d.Err == nil {
 			continue
 		}
-		if reason != r.bar.reason {
-			r.bar.reason = reason
-			r.say("waiting: " + why(d, reason, time.Now()))
+		if d.Err.Message != r.bar.reason {
+			r.bar.reason = d.Err.Message
+			r.say("waiting: " + why(d, time.Now()))
 		}
 		return 0
 	}
-	if len(found) < page {
-		return 0
+	if len(found) == page {
+		return found[page-1].ID
 	}
-	return found[page-1].ID
+	if r.bar.reason == "" && time.Since(r.bar.progressed) > slow {
+		r.bar.reason = "under way"
+		r.say("waiting: attempts are under way; one that was cut off is taken up when its lease is over")
+	}
+	return 0
 }
 
-// waitsFor says why a delivery is not verified yet, after so long without progress; "" where there
-// is nothing to say.
-func waitsFor(d lodge.Delivery, idle time.Duration) string {
-	switch {
-	case !d.State.Live():
-		return ""
-	case d.Err != nil:
-		return d.Err.Message
-	case d.State == lodge.Sending && idle > slow:
-		return "an attempt is under way, unless it was cut off"
-	}
-	return ""
-}
-
-func why(d lodge.Delivery, reason string, now time.Time) string {
-	text := d.Target.Name + ": " + reason
+func why(d lodge.Delivery, now time.Time) string {
+	text := d.Target.Name + ": " + d.Err.Message
 	if left := d.Due.Sub(now).Round(time.Second); left > 0 {
 		text += fmt.Sprintf(", next try in %s", left)
 	}

@@ -4,7 +4,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/lodgehq/lodge"
 	main "github.com/lodgehq/lodge/cmd/lodge"
 )
 
@@ -32,27 +31,6 @@ func TestClean(t *testing.T) {
 	} {
 		if got := main.Clean(in); got != want {
 			t.Errorf("clean(%q) = %q, want %q", in, got, want)
-		}
-	}
-}
-
-// TestWaitsFor: whoever waits is told why, also where another process was killed over it.
-func TestWaitsFor(t *testing.T) {
-	refused := lodge.Errorf(lodge.ClassRetry, "unreachable", "connection refused")
-	for want, d := range map[string]lodge.Delivery{
-		"an attempt is under way, unless it was cut off": {State: lodge.Sending},
-		"connection refused":                             {State: lodge.Queued, Err: refused},
-	} {
-		if got := main.WaitsFor(d, time.Minute); got != want {
-			t.Errorf("%s: %q, want %q", d.State, got, want)
-		}
-	}
-	if got := main.WaitsFor(lodge.Delivery{State: lodge.Sending}, time.Second); got != "" {
-		t.Errorf("at once: %q", got)
-	}
-	for _, d := range []lodge.Delivery{{State: lodge.Queued}, {State: lodge.Verified}, {State: lodge.Failed, Err: refused}} {
-		if got := main.WaitsFor(d, time.Minute); got != "" {
-			t.Errorf("%s: %q, want nothing", d.State, got)
 		}
 	}
 }

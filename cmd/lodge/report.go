@@ -226,7 +226,7 @@ func (r *report) end() error {
 	if r.pending > 0 {
 		next := "run the same command again to go on"
 		if !r.waits {
-			next = "lodge serve goes on with it, or the same command without --wait 0"
+			next = "the same command without --wait 0 goes on, or lodge serve with these targets in its configuration"
 		}
 		r.say(fmt.Sprintf("%d of %d not delivered yet, and safe in %s: %s", r.pending, r.total, r.store, next))
 	}
