@@ -44,9 +44,10 @@ func onPostgres(t *testing.T) (address string) {
 	must(t, err)
 	defer func() { must(t, db.Close()) }()
 	_, err = db.ExecContext(t.Context(), `CREATE SCHEMA bubble;
-		CREATE TABLE bubble.clock (now timestamptz NOT NULL);
-		INSERT INTO bubble.clock VALUES (to_timestamp(0));
-		CREATE FUNCTION bubble.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now FROM bubble.clock'`)
+		CREATE SCHEMA beside; -- as lodge wants its own for itself
+		CREATE TABLE beside.clock (now timestamptz NOT NULL);
+		INSERT INTO beside.clock VALUES (to_timestamp(0));
+		CREATE FUNCTION bubble.statement_timestamp() RETURNS timestamptz LANGUAGE sql STABLE AS 'SELECT now FROM beside.clock'`)
 	must(t, err)
 	return u.String()
 }
@@ -61,7 +62,7 @@ func inPostgresBubble(t *testing.T, address string, do func(t *testing.T, all *s
 		t.Cleanup(func() { must(t, clock.Close()) })
 		ours := newMemo()
 		ours.clock = func() {
-			_, err := clock.ExecContext(context.Background(), `UPDATE bubble.clock SET now = $1 WHERE now < $1`, time.Now())
+			_, err := clock.ExecContext(context.Background(), `UPDATE beside.clock SET now = $1 WHERE now < $1`, time.Now())
 			must(t, err)
 		}
 		ours.clock()

@@ -168,7 +168,7 @@ func TestFileRefuses(t *testing.T) {
 	}
 	another := newOutbox(t)
 	another.happen(t, 3, "x", "y")
-	others, err := json.Marshal(events(t, another, 5, 1)[0])
+	others, err := json.Marshal(events(t, another, 3, 1)[0])
 	if err != nil {
 		t.Fatal(err)
 	}
