@@ -1,7 +1,9 @@
 package deliver_test
 
 import (
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/lodgehq/lodge"
@@ -125,6 +127,47 @@ func TestArtifactWithoutProof(t *testing.T) {
 				t.Errorf("the key tag leads to a bundle with %d entries", len(b.Entries))
 			}
 			break
+		}
+	})
+}
+
+// unlistable is a registry without the Referrers API that takes no index.
+type unlistable struct{ http.RoundTripper }
+
+func (u unlistable) RoundTrip(r *http.Request) (*http.Response, error) {
+	var status int
+	switch {
+	case strings.Contains(r.URL.Path, "/referrers/"):
+		status = http.StatusNotFound
+	case r.Method == http.MethodPut && strings.Contains(r.URL.Path, "/manifests/sha256-"):
+		status = http.StatusConflict
+	default:
+		return u.RoundTripper.RoundTrip(r)
+	}
+	return &http.Response{StatusCode: status, Header: http.Header{}, Body: http.NoBody, Request: r}, nil
+}
+
+// TestUnlistable: what a registry refuses to list for good fails each time that it is handed in, also
+// where the artifact is found by then.
+func TestUnlistable(t *testing.T) {
+	onBoth(t, func(t *testing.T, w *world) {
+		mended := w.registry
+		w.registry = unlistable{mended}
+		path := w.newPath()
+		i, stop := w.open(path, nil)
+		for n := range 3 {
+			d := i.push(w.statement(1), true)
+			if d[1].State != lodge.Failed || d[1].Err.Class != lodge.ClassPermanent {
+				t.Errorf("try %d: %s, %v", n, d[1].State, d[1].Err)
+			}
+		}
+		stop()
+		w.registry = mended
+		i, stop = w.open(path, nil)
+		defer stop()
+		w.verified(i.push(w.statement(1), true)...)
+		if got := w.referrers(); len(got) != 1 {
+			t.Errorf("referrers %q, want one", got)
 		}
 	})
 }

@@ -17,7 +17,8 @@ const (
 	longestBackoff  = time.Minute
 	firstProbe      = time.Minute // until a held target is tried again
 	lastProbe       = 15 * time.Minute
-	maxDoubts       = 5 // answers in a row that prove nothing, before the breaker opens
+	idleProbe       = 10 * time.Second // and while nothing waits for it
+	maxDoubts       = 5                // answers in a row that prove nothing, before the breaker opens
 )
 
 // limit says how many attempts may be under way at a time.
@@ -91,7 +92,13 @@ func (l *lane) tryHeld(ctx context.Context, now time.Time) ([]lodge.Job, error) 
 	if err != nil || code == "" || !lodge.Mendable(code) {
 		return nil, err
 	}
-	return l.lease(ctx, lodge.PickHeld, 1, now)
+	jobs, err := l.lease(ctx, lodge.PickHeld, 1, now)
+	if len(jobs) == 0 && err == nil { // nobody was asked: the next one to come need not wait for that
+		l.mu.Lock()
+		l.probe, l.patience = now.Add(idleProbe), max(l.patience/2, firstProbe)
+		l.mu.Unlock()
+	}
+	return jobs, err
 }
 
 // answered closes the breaker again: the target has what it was to have. That it can be

@@ -22,17 +22,28 @@ func (a *attempt) toRepository(ctx context.Context) error {
 			return err
 		}
 		if there {
-			receipt, err := a.Repository.Adopt(ctx, a.job.Key, a.job.Signer, a.job.Subject, c.Manifest)
-			if err != nil {
-				return searchFailed(err)
-			}
-			return a.published(receipt)
+			return a.adoptArtifact(ctx, c.Manifest)
 		}
 	}
 	if err := a.absent(); err != nil {
 		return err
 	}
 	return a.sendArtifact(ctx)
+}
+
+// adoptArtifact has what is in the repository listed.
+func (a *attempt) adoptArtifact(ctx context.Context, manifest lodge.Digest) error {
+	receipt, err := a.Repository.Adopt(ctx, a.job.Key, a.job.Signer, a.job.Subject, manifest)
+	if oci.Unlisted(err) { // nor will it be: that is the end of it, as it was when it was sent
+		if failed := a.absent(); failed != nil {
+			return failed
+		}
+		return err
+	}
+	if err != nil {
+		return searchFailed(err)
+	}
+	return a.published(receipt)
 }
 
 // complete tells whether a candidate is what would be published: it verifies, is of this

@@ -158,8 +158,9 @@ func (r *Repository) place(ctx context.Context, a artifact) error {
 		return nil
 	}
 	e := r.classify(writing, pushed)
+	answer := (*errcode.ErrorResponse)(nil)
 	switch final := lodge.Classify(e).Class.Final(); {
-	case final && unseen != nil:
+	case unseen != nil && (final || errors.As(pushed, &answer)):
 		return inDoubt(e)
 	case final && !r.hasBlobs(ctx, a):
 		// Registries collect garbage, and some call what is missing then an invalid manifest.
@@ -232,12 +233,8 @@ func isRefusedTag(err error) bool {
 	if !errors.As(err, &answer) {
 		return false
 	}
-	switch answer.StatusCode {
-	case http.StatusBadRequest, http.StatusForbidden, http.StatusMethodNotAllowed,
-		http.StatusConflict, http.StatusPreconditionFailed, http.StatusUnprocessableEntity:
-		return true
-	}
-	return false
+	s := answer.StatusCode // those that say "not now" are no such answers
+	return s >= 400 && s < 500 && s != http.StatusUnauthorized && s != http.StatusNotFound
 }
 
 // list returns once desc is listed for the subject: at once where the registry does it, and
@@ -287,13 +284,18 @@ type unlistedError struct{ error }
 
 func (u *unlistedError) Unwrap() error { return u.error }
 
+// Unlisted tells whether err is a refusal for good to list what is proven not to be listed.
+func Unlisted(err error) bool {
+	_, ok := errors.AsType[*unlistedError](err)
+	return ok && lodge.Classify(err).Class.Final()
+}
+
 // inDoubt turns "not applied" into "perhaps applied": the manifest is there by now, and a
 // registry with the Referrers API lists it. A refusal is the end of it only where the list is
 // known not to have it.
 func inDoubt(err error) error {
 	e := *lodge.Classify(err)
-	unlisted := (*unlistedError)(nil)
-	known := errors.As(err, &unlisted) || e.Code == codeIndexFull || e.Code == codeIndexInvalid
+	known := Unlisted(err) || e.Code == codeIndexFull || e.Code == codeIndexInvalid
 	if e.Class == lodge.ClassRetry || e.Class.Final() && !known {
 		e.Class = lodge.ClassUnknown
 	}
