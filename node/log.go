@@ -240,20 +240,30 @@ type shard struct {
 	named []tlog.Key // by a root, for this shard alone
 }
 
+// checkURL refuses what is no URL of a log, without repeating a password that may be in it.
+func checkURL(raw string) error {
+	u, err := url.Parse(raw)
+	switch whole := err == nil && u.Host != ""; {
+	case whole && u.User != nil:
+		return fmt.Errorf("log URL %s: leave user and password out: the URL is shown in events and receipts", u.Redacted())
+	case !whole && strings.Contains(raw, "@"):
+		return errors.New("log URL: want http(s)://host, without user and password")
+	case !whole:
+		return fmt.Errorf("log URL %q: want http(s)://host", raw)
+	}
+	return nil
+}
+
 // newShard reads what the shard is verified with. There is none that is believed without.
 func (n *Node) newShard(ctx context.Context, c Log) (s shard, err error) {
 	s.Log = c
-	if s.url, err = url.Parse(c.URL); err == nil && s.url.Host == "" {
-		return s, fmt.Errorf("log URL %q: want http(s)://host", c.URL)
-	}
 	for _, raw := range append([]string{c.URL, c.ReadURL}, c.Mirrors...) {
-		u, err := url.Parse(raw)
-		switch {
-		case err != nil:
-			return s, errors.New("log URL: it is no URL: want http(s)://host") // there may be a password in it
-		case u.User != nil:
-			return s, fmt.Errorf("log URL %s: leave user and password out: the URL is shown in events and receipts", u.Redacted())
+		if err := checkURL(raw); raw != "" && err != nil {
+			return s, err
 		}
+	}
+	if s.url, err = url.Parse(c.URL); err != nil {
+		return s, err
 	}
 	switch {
 	case c.Key != "":

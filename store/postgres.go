@@ -35,7 +35,7 @@ var postgresDialect = &dialect{
 	stale:    readOnly,
 	goose:    database.DialectPostgres,
 	tables: `SELECT c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = current_schema() WHERE c.relkind = 'r'
-		AND NOT EXISTS (SELECT 1 FROM pg_depend p WHERE p.objid = c.oid AND p.deptype = 'e')`, // not an extension's
+		AND NOT EXISTS (SELECT 1 FROM pg_depend p WHERE p.classid = 'pg_class'::regclass AND p.objid = c.oid AND p.deptype = 'e')`, // not an extension's
 }
 
 // settings make a commit durable also where the server's default does not, and end the

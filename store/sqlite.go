@@ -98,6 +98,9 @@ func openSQLite(ctx context.Context, s *Store, address string) (err error) {
 // lookFirst refuses a file of another program before anything about it is changed. What it can't
 // read is for Open to say: the file is read as it is, without those who may be at work on it.
 func lookFirst(ctx context.Context, path string) error {
+	if info, err := os.Stat(path + "-wal"); err == nil && info.Size() > 0 {
+		return nil // the file alone is not what it holds; whoever migrates looks again
+	}
 	db, err := sql.Open("sqlite", dsn(path, "mode=ro", "immutable=1"))
 	if err != nil {
 		return err

@@ -46,7 +46,7 @@ func isPostgres(address string) bool {
 // does not repeat what may hold a password.
 func CheckAddress(address string) error {
 	if !isPostgres(address) {
-		if strings.Contains(address, "://") {
+		if strings.Contains(address, "://") && !strings.HasPrefix(address, "sqlite:") {
 			return errors.New("want sqlite:PATH or postgres://USER@HOST/DATABASE")
 		}
 		if strings.TrimPrefix(address, "sqlite:") == "" {
