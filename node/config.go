@@ -226,8 +226,6 @@ const (
 	maxSettle = 24 * time.Hour
 )
 
-const storeForms = "sqlite:PATH or postgres://USER@HOST/DATABASE"
-
 // maxConfig bounds the size of a configuration, in bytes.
 const maxConfig = 1 << 20
 
@@ -275,13 +273,8 @@ func DefaultConfigPath() (string, error) {
 }
 
 func (c *Config) check() error {
-	if scheme, _, _ := strings.Cut(c.Store, ":"); c.Store != "" && !slices.Contains([]string{"sqlite", "postgres", "postgresql"}, scheme) {
-		return fmt.Errorf("store: want %s", storeForms) // what is there may hold a password
-	}
-	if c.Store != "" {
-		if err := store.CheckAddress(c.Store); err != nil {
-			return fmt.Errorf("store: %w", err)
-		}
+	if err := c.checkStore(); err != nil {
+		return fmt.Errorf("store: %w", err) // which does not repeat what may hold a password
 	}
 	for _, raw := range c.TSA {
 		if u, err := url.Parse(raw); err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
@@ -317,6 +310,17 @@ func (c *Config) check() error {
 		}
 	}
 	return c.checkEvents()
+}
+
+func (c *Config) checkStore() error {
+	scheme, _, _ := strings.Cut(c.Store, ":")
+	switch {
+	case c.Store == "":
+		return nil
+	case !slices.Contains([]string{"sqlite", "postgres", "postgresql"}, scheme):
+		return errors.New("want " + store.Forms)
+	}
+	return store.CheckAddress(c.Store)
 }
 
 func (c *Config) checkTarget(t Target) error {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/lodgehq/lodge/logtest"
 	"github.com/lodgehq/lodge/node"
 )
 
@@ -87,5 +88,33 @@ func TestLoadConfigRefuses(t *testing.T) {
 	}
 	if _, err := node.LoadConfig(filepath.Join(t.TempDir(), "none.yaml")); err == nil {
 		t.Error("a file that is not there was read")
+	}
+}
+
+// TestOpenRefusesURLs: each URL of a log and its shards has to be one, and has no password in it.
+func TestOpenRefusesURLs(t *testing.T) {
+	log, err := logtest.NewV2("log.test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	key := filepath.Join(t.TempDir(), "log.pub")
+	if err := os.WriteFile(key, log.PublicPEM(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for want, l := range map[string]node.Log{
+		`log URL "": want http(s)://host`:          {URL: "https://x", Key: key, Shards: []node.Log{{Key: key}}},
+		"https://u:xxxxx@y: leave user":            {URL: "https://x", ReadURL: "https://u:secret@y", Key: key},
+		"https://u:xxxxx@z: leave user":            {URL: "https://x", Mirrors: []string{"https://u:secret@z"}, Key: key},
+		"want http(s)://host, without user and pa": {URL: "u:secret@x", Key: key},
+	} {
+		n, err := node.Open(t.Context(), node.Config{
+			Store: "sqlite:" + filepath.Join(t.TempDir(), "lodge.db"), Targets: map[string]node.Target{"a": {Log: &l}}})
+		if err == nil {
+			t.Errorf("%+v was opened: %v", l, n.Close())
+			continue
+		}
+		if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "secret") {
+			t.Errorf("error %v, want one with %q", err, want)
+		}
 	}
 }

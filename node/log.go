@@ -240,30 +240,30 @@ type shard struct {
 	named []tlog.Key // by a root, for this shard alone
 }
 
-// checkURL refuses what is no URL of a log, without repeating a password that may be in it.
-func checkURL(raw string) error {
+// logURL reads the URL of a log. Its errors do not repeat a password that may be in it.
+func logURL(raw string) (*url.URL, error) {
 	u, err := url.Parse(raw)
 	switch whole := err == nil && u.Host != ""; {
 	case whole && u.User != nil:
-		return fmt.Errorf("log URL %s: leave user and password out: the URL is shown in events and receipts", u.Redacted())
+		return nil, fmt.Errorf("log URL %s: leave user and password out: the URL is shown in events and receipts", u.Redacted())
 	case !whole && strings.Contains(raw, "@"):
-		return errors.New("log URL: want http(s)://host, without user and password")
+		return nil, errors.New("log URL: want http(s)://host, without user and password")
 	case !whole:
-		return fmt.Errorf("log URL %q: want http(s)://host", raw)
+		return nil, fmt.Errorf("log URL %q: want http(s)://host", raw)
 	}
-	return nil
+	return u, nil
 }
 
 // newShard reads what the shard is verified with. There is none that is believed without.
 func (n *Node) newShard(ctx context.Context, c Log) (s shard, err error) {
 	s.Log = c
-	for _, raw := range append([]string{c.URL, c.ReadURL}, c.Mirrors...) {
-		if err := checkURL(raw); raw != "" && err != nil {
+	if s.url, err = logURL(c.URL); err != nil {
+		return s, err
+	}
+	for _, raw := range append([]string{c.ReadURL}, c.Mirrors...) {
+		if _, err := logURL(raw); raw != "" && err != nil {
 			return s, err
 		}
-	}
-	if s.url, err = url.Parse(c.URL); err != nil {
-		return s, err
 	}
 	switch {
 	case c.Key != "":

@@ -41,7 +41,7 @@ func Open(ctx context.Context, c Config) (*Node, error) {
 		return nil, err
 	}
 	if c.Store == "" {
-		return nil, errors.New("no store is named: want " + storeForms)
+		return nil, errors.New("no store is named: want " + store.Forms)
 	}
 	s, err := store.Open(ctx, c.Store)
 	if err != nil {

@@ -122,6 +122,18 @@ func TestClassifyUnreachable(t *testing.T) {
 	}
 }
 
+// towards connects to one address whatever host is asked for, and believes whoever answers.
+func towards(t *testing.T, address string) *http.Transport {
+	transport := &http.Transport{
+		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
+		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			return (&net.Dialer{}).DialContext(ctx, network, address)
+		},
+	}
+	t.Cleanup(transport.CloseIdleConnections)
+	return transport
+}
+
 // TestClassifyBrokenTLS: what is no TLS in the place of an answer says nothing about the request,
 // though net/http gives it the same error as to a server that speaks no TLS at all.
 func TestClassifyBrokenTLS(t *testing.T) {
@@ -143,14 +155,7 @@ func TestClassifyBrokenTLS(t *testing.T) {
 		_ = conn.Close()
 	}))
 	defer front.Close()
-	transport := &http.Transport{
-		TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
-		DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			return (&net.Dialer{}).DialContext(ctx, network, front.Listener.Addr().String())
-		},
-	}
-	defer transport.CloseIdleConnections()
-	r, err := oci.New("registry.test/app", oci.Options{Transport: transport})
+	r, err := oci.New("registry.test/app", oci.Options{Transport: towards(t, front.Listener.Addr().String())})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +188,7 @@ func (f refusing) RoundTrip(r *http.Request) (*http.Response, error) {
 // TestRefusedAndApplied: a refusal for good of what was applied all the same is no end of it: what
 // can be seen counts, and where nothing can be seen, nothing is known.
 func TestRefusedAndApplied(t *testing.T) {
-	for name, path := range map[string]string{"manifest": "sha256:", "index": "sha256-"} {
+	for _, name := range []string{"manifest", "index"} {
 		for _, blind := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%s, blind %v", name, blind), func(t *testing.T) {
 				s := newServer(t, false)
@@ -193,6 +198,7 @@ func TestRefusedAndApplied(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
+				path := "sha256-"
 				if name == "manifest" {
 					path = intent.Manifest.String()
 				}
@@ -234,11 +240,7 @@ func TestClassifyRedirected(t *testing.T) {
 // TestClassifyPlainHTTP: that a registry speaks no TLS is said in the words that help.
 func TestClassifyPlainHTTP(t *testing.T) {
 	s := newServer(t, true)
-	transport := &http.Transport{DialContext: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, network, s.host)
-	}}
-	defer transport.CloseIdleConnections()
-	r, err := oci.New("registry.test/app", oci.Options{Transport: transport})
+	r, err := oci.New("registry.test/app", oci.Options{Transport: towards(t, s.host)})
 	if err != nil {
 		t.Fatal(err)
 	}

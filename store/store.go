@@ -42,19 +42,24 @@ func isPostgres(address string) bool {
 	return named && (scheme == "postgres" || scheme == "postgresql")
 }
 
+// Forms are those of an address.
+const Forms = "sqlite:PATH or " + postgresForm
+
+const postgresForm = "postgres://USER@HOST/DATABASE"
+
 // CheckAddress says what is wrong with an address, as far as that shows without opening it. It
 // does not repeat what may hold a password.
 func CheckAddress(address string) error {
 	if !isPostgres(address) {
 		if strings.Contains(address, "://") && !strings.HasPrefix(address, "sqlite:") {
-			return errors.New("want sqlite:PATH or postgres://USER@HOST/DATABASE")
+			return errors.New("want " + Forms)
 		}
 		if strings.TrimPrefix(address, "sqlite:") == "" {
 			return errors.New("want sqlite:PATH: there is no path")
 		}
 		return nil
 	}
-	const form = "want postgres://USER@HOST/DATABASE"
+	const form = "want " + postgresForm
 	u, err := url.Parse(address)
 	switch {
 	case !strings.Contains(address, "://"):
